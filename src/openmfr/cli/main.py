@@ -1,0 +1,86 @@
+"""`openmfr VERB …`: find the verb, import its module alone, and turn mistakes into one clear line.
+
+Each verb is a module of this package with a function `main`; its parameters become flags and its
+docstring becomes the help. Nothing heavier than the standard library is imported before a verb is
+known, so that `openmfr --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from openmfr.errors import UserError, nearest
+from openmfr.version import __version__
+
+#: Verb → what goes in and what comes out; the order is the order of the work.
+VERBS: dict[str, str] = {
+    "demo": "make synthetic faces, train on them, evaluate, and write a report",
+    "synth": "make identity-labelled synthetic faces → a store and its labels",
+    "ingest": "photos → detected, aligned, packed faces: a store and its labels",
+    "inspect": "say what a file or folder is; draw a contact sheet of a store",
+    "train": "a recipe, a store and labels → a run with checkpoints",
+    "embed": "a checkpoint and a store → embeddings",
+    "evaluate": "embeddings and a protocol → rates with intervals, and a report",
+}
+
+#: Exit codes: the user's mistake, and a run stopped from the keyboard.
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: The words after `openmfr`; those of the process by default.
+
+    Returns:
+        The exit code: 0, 2 for a mistake that the user can mend, 130 if interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"openmfr {__version__}")
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return _run(words[0], words[1:])
+    except UserError as error:
+        print(f"openmfr {words[0]}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _run(verb: str, words: list[str]) -> int:
+    if verb not in VERBS:
+        raise UserError(
+            where="verb", found=verb, allowed=", ".join(VERBS), next_step=nearest(verb, VERBS)
+        )
+    import tyro
+
+    module = importlib.import_module(f"openmfr.cli.{verb}")
+    tyro.cli(module.main, prog=f"openmfr {verb}", args=words)
+    return 0
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
+    return f"""openmfr {__version__}: large-scale masked face recognition, from photos to a recogniser.
+
+usage: openmfr VERB [ARGUMENTS]      openmfr VERB --help explains a verb, with an example.
+
+{verbs}
+
+Start with:  openmfr demo
+Every verb that works long shows its progress and goes on where it stopped when it is repeated."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

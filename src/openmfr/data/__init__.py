@@ -1,0 +1,1 @@
+"""Stores of face images, label tables over them, and the ways in and out."""

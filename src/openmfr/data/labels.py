@@ -1,0 +1,211 @@
+"""The Labels table: who is on each image of a store, and whether the image is used.
+
+A table is never edited. Cleaning, splitting and planting noise each make a child, which names its
+parent's fingerprint; undoing a step is going back to the parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openmfr.data.store import Store
+from openmfr.errors import UserError
+from openmfr.files import atomic_path, fingerprint
+
+FORMAT_VERSION = 1
+_VERSION_KEY = b"openmfr.format_version"
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
+StrArray = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Labels:
+    """One row for each of a store's N images.
+
+    Attributes:
+        identity: Who it is, shape (N,), int64, from 0; −1 where nobody knows.
+        keep: Whether the image is used, shape (N,), bool.
+        reason: Why it is not kept, or why its identity changed; empty otherwise. Shape (N,).
+        center_score: Cosine to the identity's centre, shape (N,), float32; NaN where not measured.
+        is_masked: Whether the face wears a mask, shape (N,), bool.
+        mask_style: Which mask, empty without one. Shape (N,).
+        group: A group for evaluation by group, for example an age band; empty if none. Shape (N,).
+        store_fingerprint: The store that the rows describe.
+        parent: Fingerprint of the table that this one was made from; empty for the first.
+    """
+
+    identity: IntArray
+    keep: BoolArray
+    reason: StrArray
+    center_score: FloatArray
+    is_masked: BoolArray
+    mask_style: StrArray
+    group: StrArray
+    store_fingerprint: str
+    parent: str = field(default="")
+
+    def __post_init__(self) -> None:
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            if column.shape != self.identity.shape:
+                raise UserError(
+                    where=f"labels, {name}",
+                    found=f"{column.shape[0]} rows",
+                    allowed=f"{len(self)} rows, as identity has",
+                    next_step="make the table again",
+                )
+            column.setflags(write=False)
+        bad = np.flatnonzero(self.identity < -1)
+        if bad.size:
+            raise UserError(
+                where=f"labels, row {bad[0]}, identity",
+                found=str(self.identity[bad[0]]),
+                allowed="integers from 0, or -1 for unknown",
+                next_step="rebuild the table with openmfr ingest",
+            )
+
+    @classmethod
+    def from_identity(cls, identity: Sequence[int] | IntArray, *, store: Store) -> Labels:
+        """Make a first table: everything known is kept, nothing is masked."""
+        known = np.array(identity, dtype=np.int64)
+        return cls(
+            identity=known,
+            keep=known >= 0,
+            reason=np.where(known >= 0, "", "unknown identity"),
+            center_score=np.full(known.shape, np.nan, dtype=np.float32),
+            is_masked=np.zeros(known.shape, dtype=np.bool_),
+            mask_style=np.full(known.shape, ""),
+            group=np.full(known.shape, ""),
+            store_fingerprint=store.fingerprint,
+        )
+
+    @classmethod
+    def from_names(cls, store: Store) -> Labels:
+        """Number the store's `identity_name` column in alphabetical order."""
+        names = store.column("identity_name")
+        number = {name: i for i, name in enumerate(sorted({n for n in names if n is not None}))}
+        return cls.from_identity([number.get(name, -1) for name in names], store=store)
+
+    def __len__(self) -> int:
+        return int(self.identity.shape[0])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies the table: its columns, its store and its parent."""
+        columns = [_bytes_of(getattr(self, name)) for name in _COLUMNS]
+        return fingerprint(self.store_fingerprint, self.parent, *columns)
+
+    @cached_property
+    def kept_identities(self) -> IntArray:
+        """Identities with at least one kept image, ascending, shape (C,)."""
+        return np.unique(self.identity[self.keep])
+
+    def kept(self) -> IntArray:
+        """Indices of the kept images, ascending."""
+        return np.flatnonzero(self.keep)
+
+    def child(self, **columns: npt.NDArray[Any]) -> Labels:
+        """Make a table that differs in the named columns and names this one as its parent."""
+        return replace(self, **columns, parent=self.fingerprint)  # type: ignore[arg-type]
+
+    def without(self, drop: BoolArray, *, reason: str) -> Labels:
+        """Make a child in which more images are not kept.
+
+        Args:
+            drop: Images to leave out, shape (N,). Those already left out keep their reason.
+            reason: Why.
+        """
+        newly = drop & self.keep
+        return self.child(
+            keep=self.keep & ~drop, reason=np.where(newly, reason, self.reason).astype(np.str_)
+        )
+
+    def check_store(self, store: Store, *, where: str = "labels") -> None:
+        """Refuse a table that describes another store.
+
+        Raises:
+            UserError: If the number of rows or the fingerprint differs.
+        """
+        if len(self) != len(store) or self.store_fingerprint != store.fingerprint:
+            raise UserError(
+                where=where,
+                found=f"{len(self)} rows for store {self.store_fingerprint}",
+                allowed=f"{len(store)} rows for store {store.fingerprint} ({store.path})",
+                next_step="pass the labels.parquet that stands beside this store",
+            )
+
+    def write(self, path: Path | str) -> None:
+        """Write the table as Parquet, atomically."""
+        metadata = {
+            _VERSION_KEY: str(FORMAT_VERSION).encode(),
+            b"openmfr.store": self.store_fingerprint.encode(),
+            b"openmfr.parent": self.parent.encode(),
+        }
+        table = pa.table({name: _to_arrow(getattr(self, name)) for name in _COLUMNS})
+        with atomic_path(Path(path)) as temporary:
+            pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+
+    @classmethod
+    def read(cls, path: Path | str) -> Labels:
+        """Read a table.
+
+        Raises:
+            UserError: If the file is missing, no Parquet, or no label table.
+        """
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(
+                where=str(path),
+                found=f"no readable label table ({type(error).__name__})",
+                allowed="a labels.parquet that openmfr wrote",
+                next_step="check the path; openmfr ingest writes one beside its store",
+            ) from error
+        metadata = table.schema.metadata or {}
+        missing = sorted(set(_COLUMNS) - set(table.schema.names))
+        if missing or metadata.get(_VERSION_KEY) != str(FORMAT_VERSION).encode():
+            raise UserError(
+                where=str(path),
+                found=f"no column {', '.join(missing)}" if missing else "another format version",
+                allowed=f"the columns {', '.join(_COLUMNS)}, format version {FORMAT_VERSION}",
+                next_step="make the table again with openmfr ingest",
+            )
+        columns = {name: _from_arrow(name, table.column(name)) for name in _COLUMNS}
+        return cls(
+            **columns,
+            store_fingerprint=metadata[b"openmfr.store"].decode(),
+            parent=metadata[b"openmfr.parent"].decode(),
+        )
+
+
+_COLUMNS = tuple(f.name for f in fields(Labels) if f.name not in ("store_fingerprint", "parent"))
+_TEXT_COLUMNS = ("reason", "mask_style", "group")
+
+
+def _bytes_of(column: npt.NDArray[Any]) -> bytes:
+    if column.dtype.kind == "U":
+        return "\0".join(column.tolist()).encode()
+    return column.tobytes()
+
+
+def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
+    array = pa.array(column.tolist(), pa.string()) if column.dtype.kind == "U" else pa.array(column)
+    return array.dictionary_encode() if column.dtype.kind == "U" else array
+
+
+def _from_arrow(name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    if name in _TEXT_COLUMNS:
+        return np.array(column.cast(pa.string()).to_pylist(), dtype=np.str_)
+    return np.array(column.to_numpy())

@@ -1,0 +1,56 @@
+"""What a user did wrong, said in one way everywhere: where, what was found, what is allowed, what next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend; the command line prints it without a traceback and exits 2.
+
+    Example:
+        >>> print(UserError(where="mask.ratio", found="1.5", allowed="0 to 1", next_step="use 0.15"))
+        mask.ratio: found 1.5; allowed: 0 to 1; use 0.15
+    """
+
+    def __init__(self, *, where: str, found: str, allowed: str, next_step: str) -> None:
+        super().__init__(f"{where}: found {found}; allowed: {allowed}; {next_step}")
+        self.where = where
+
+
+class UserErrors(UserError):
+    """Several mistakes found together, one line each, so that a user mends them in one go."""
+
+    def __init__(self, errors: Sequence[UserError]) -> None:
+        ValueError.__init__(self, "\n".join(str(error) for error in errors))
+        self.where = ", ".join(error.where for error in errors)
+        self.errors = tuple(errors)
+
+
+def raise_together(errors: Sequence[UserError]) -> None:
+    """Raise nothing, the one error, or all of them as one `UserErrors`."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise UserErrors(errors)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name that `name` was probably meant to be.
+
+    Args:
+        name: What the user wrote.
+        known: The names that exist.
+
+    Returns:
+        A sentence for `UserError.next_step`.
+
+    Example:
+        >>> nearest("tiny_reel", ["tiny_real", "probe_real"])
+        'did you mean tiny_real?'
+        >>> nearest("x", ["tiny_real", "probe_real"])
+        'choose one of them'
+    """
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {matches[0]}?" if matches else "choose one of them"

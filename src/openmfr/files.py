@@ -1,0 +1,141 @@
+"""Files that a killed process never leaves half-written, and the fingerprints that identify them.
+
+Everything that another process may read is written to a temporary name beside its destination,
+flushed to the disk, and renamed. A reader sees the old file, or the new one, or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from openmfr.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Write a file or a folder under a temporary name and rename it when the block succeeds.
+
+    Args:
+        path: Destination; an existing file is replaced, an existing folder must be gone before.
+
+    Yields:
+        The temporary path to create; it stands in the destination's folder, which is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        yield temporary
+        for written in [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]:
+            _sync(written)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what `atomic_path` left in a folder when its process was killed."""
+    for leftover in folder.glob(".*.tmp"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically, indented, so that a person can read it."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, *, what: str) -> dict[str, Any]:
+    """Read a JSON object that openmfr wrote.
+
+    Args:
+        path: The file.
+        what: What the user believes it to be, for the error: "store", "run".
+
+    Returns:
+        The object.
+
+    Raises:
+        UserError: If the file is missing, or is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(
+            where=str(path),
+            found=f"no readable {what} ({type(error).__name__})",
+            allowed=f"a {what} that openmfr wrote",
+            next_step="check the path; openmfr inspect PATH says what a file or folder is",
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(
+            where=str(path),
+            found=f"JSON {type(content).__name__}",
+            allowed="a JSON object",
+            next_step="make it again",
+        )
+    return content
+
+
+def check_format_version(content: dict[str, Any], *, path: Path, supported: int) -> None:
+    """Refuse an artefact that a later version of openmfr wrote.
+
+    Raises:
+        UserError: If `format_version` is missing, or larger than `supported`.
+    """
+    found = content.get("format_version")
+    if not isinstance(found, int) or not 1 <= found <= supported:
+        raise UserError(
+            where=f"{path}, format_version",
+            found=repr(found),
+            allowed=f"1 to {supported}",
+            next_step="update openmfr, or make the artefact again",
+        )
+
+
+def fingerprint(*parts: str | bytes) -> str:
+    """Identify content by 16 hexadecimal digits of SHA-256 over its parts.
+
+    Example:
+        >>> fingerprint("a", "bc") == fingerprint("ab", "c")
+        False
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()[:16]
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,96 @@
+"""IResNet: the residual network of ArcFace, from IResNet-200 down to a laptop-sized one.
+
+It differs from a classification ResNet in three ways that matter at 112 × 112: the stem keeps the
+full resolution, the blocks put batch norm first and PReLU in the middle, and the feature map is not
+pooled away but flattened into the embedding layer, which keeps where in the face a feature lies.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from openmfr.models.blocks import EmbeddingLayer, conv1x1, conv3x3
+
+#: Blocks per stage of the published depths.
+DEPTHS: dict[int, tuple[int, int, int, int]] = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 14, 3),
+    100: (3, 13, 30, 3),
+    200: (6, 26, 60, 6),
+}
+
+
+class IResNetBlock(nn.Module):
+    """BN → conv 3 × 3 → BN → PReLU → conv 3 × 3 (stride) → BN, added to the shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(in_channels),
+            conv3x3(in_channels, channels),
+            nn.BatchNorm2d(channels),
+            nn.PReLU(channels),
+            conv3x3(channels, channels, stride=stride),
+            nn.BatchNorm2d(channels),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(
+                conv1x1(in_channels, channels, stride=stride), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
+        out: Tensor = self.body(x) + self.shortcut(x)
+        return out
+
+
+class IResNet(nn.Module):
+    """An IResNet that maps aligned faces to embeddings.
+
+    Args:
+        blocks: Residual blocks in each of the four stages.
+        input_size: Height and width of the input in pixels, a multiple of 16.
+        width: Channels of the first stage; each later stage doubles them.
+        embedding_dim: D.
+        dropout: Dropout before the embedding's linear layer, 0 to below 1.
+
+    Source:
+        ArcFace, https://arxiv.org/abs/1801.07698; widths and depths as in insightface's
+        arcface_torch.
+    """
+
+    def __init__(
+        self,
+        *,
+        blocks: tuple[int, int, int, int],
+        input_size: int = 112,
+        width: int = 64,
+        embedding_dim: int = 512,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv3x3(3, width), nn.BatchNorm2d(width), nn.PReLU(width))
+        stages: list[nn.Module] = []
+        in_channels = width
+        for stage, count in enumerate(blocks):
+            channels = width * 2**stage
+            for block in range(count):
+                stages.append(IResNetBlock(in_channels, channels, stride=2 if block == 0 else 1))
+                in_channels = channels
+        self.stages = nn.Sequential(*stages)
+        self.embedding = EmbeddingLayer(
+            in_channels, input_size // 16, embedding_dim, dropout=dropout
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W), values in −1 to 1, to embeddings (B, D), not normalised."""
+        embeddings: Tensor = self.embedding(self.stages(self.stem(images)))
+        return embeddings
