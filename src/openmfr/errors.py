@@ -1,4 +1,4 @@
-"""What a user did wrong, said in one way everywhere: where, what was found, what is allowed, what next."""
+"""What a user did wrong, said in one way: where, what was found, what is allowed, what next."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class UserError(ValueError):
     """A mistake that the user can mend; the command line prints it without a traceback and exits 2.
 
     Example:
-        >>> print(UserError(where="mask.ratio", found="1.5", allowed="0 to 1", next_step="use 0.15"))
-        mask.ratio: found 1.5; allowed: 0 to 1; use 0.15
+        >>> print(UserError(where="ratio", found="1.5", allowed="0 to 1", next_step="use 0.15"))
+        ratio: found 1.5; allowed: 0 to 1; use 0.15
     """
 
     def __init__(self, *, where: str, found: str, allowed: str, next_step: str) -> None:
@@ -19,7 +19,7 @@ class UserError(ValueError):
         self.where = where
 
 
-class UserErrors(UserError):
+class CombinedUserError(UserError):
     """Several mistakes found together, one line each, so that a user mends them in one go."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
@@ -29,11 +29,11 @@ class UserErrors(UserError):
 
 
 def raise_together(errors: Sequence[UserError]) -> None:
-    """Raise nothing, the one error, or all of them as one `UserErrors`."""
+    """Raise nothing, the one error, or all of them as one `CombinedUserError`."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise UserErrors(errors)
+        raise CombinedUserError(errors)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -35,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         for written in [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]:
             _sync(written)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync(path.parent)
     finally:
         if temporary.is_dir():

@@ -72,7 +72,7 @@ def _run(verb: str, words: list[str]) -> int:
 
 def _overview() -> str:
     verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
-    return f"""openmfr {__version__}: large-scale masked face recognition, from photos to a recogniser.
+    return f"""openmfr {__version__}: masked face recognition, from photos to a recogniser.
 
 usage: openmfr VERB [ARGUMENTS]      openmfr VERB --help explains a verb, with an example.
 

@@ -87,7 +87,9 @@ class Store:
         self.fingerprint: str = manifest["fingerprint"]
         self.settings: dict[str, Any] = manifest["settings"]
         self._shards: list[dict[str, Any]] = manifest["shards"]
-        self._starts = list(accumulate((shard["images"] for shard in self._shards), initial=0))
+        self._starts: list[int] = list(
+            accumulate((shard["images"] for shard in self._shards), initial=0)
+        )
         self._tables: dict[int, pa.Table] = {}
 
     def __len__(self) -> int:

@@ -1,0 +1,220 @@
+"""Images → embeddings: one array for a store, made by whatever can embed.
+
+An `Embedder` maps decoded faces to embeddings: a checkpoint, later an ONNX model. `embed_store`
+runs it over a store, shows progress, and goes on where a killed run stopped. The array keeps the
+length of every embedding (it tells how sure the network is); scores normalise it away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.data.labels import IntArray, Labels
+from openmfr.data.store import Store, UInt8Array
+from openmfr.errors import UserError
+from openmfr.files import check_format_version, fingerprint, read_json, write_json
+from openmfr.run import progress
+
+FORMAT_VERSION = 1
+META, ARRAY = "embeddings.json", "embeddings.npy"
+PARTIAL_META, PARTIAL_ARRAY = "partial.json", "partial.npy"
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """Something that maps faces to embeddings."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """D."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the weights."""
+
+    def embed(self, images: UInt8Array) -> FloatArray:
+        """Map RGB faces, uint8 (B, H, W, 3), to embeddings, float32 (B, D), not normalised."""
+
+
+class Embeddings:
+    """The embeddings of a store's images, memory-mapped.
+
+    Args:
+        path: A folder that `embed_store` wrote.
+
+    Attributes:
+        array: Float32, shape (N, D), not normalised; rows of images that were left out are NaN.
+        store_path: Where the store lay when it was embedded.
+        store_fingerprint: The store's content.
+        labels_fingerprint: The labels that chose the images; empty if all were embedded.
+        model_fingerprint: The weights.
+        settings: All of the above and the options, as written in the folder.
+
+    Raises:
+        UserError: If there are no finished embeddings.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        meta = read_json(self.path / META, what="folder of embeddings")
+        check_format_version(meta, path=self.path / META, supported=FORMAT_VERSION)
+        self.settings: dict[str, Any] = meta["settings"]
+        self.store_path = Path(meta["store_path"])
+        self.store_fingerprint: str = self.settings["store"]
+        self.labels_fingerprint: str = self.settings["labels"]
+        self.model_fingerprint: str = self.settings["model"]
+        self.array: FloatArray = np.load(self.path / ARRAY, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return int(self.array.shape[0])
+
+    def open_store(self, path: Path | None = None) -> Store:
+        """Open the store that was embedded.
+
+        Args:
+            path: Where it lies now, if it was moved.
+
+        Raises:
+            UserError: If another store lies there.
+        """
+        store = Store(path or self.store_path)
+        if store.fingerprint != self.store_fingerprint:
+            raise UserError(
+                where=str(store.path),
+                found=f"store {store.fingerprint}",
+                allowed=f"store {self.store_fingerprint}, which {self.path} embeds",
+                next_step="pass --store with the right folder, or embed again",
+            )
+        return store
+
+
+def embed_store(
+    embedder: Embedder,
+    store: Store,
+    out: Path,
+    *,
+    labels: Labels | None = None,
+    flip: bool = False,
+    batch_size: int = 128,
+    decoders: int = 2,
+) -> Embeddings:
+    """Embed a store's images into a folder.
+
+    The same call in the same folder goes on where it was killed, and returns at once when the
+    folder is finished.
+
+    Args:
+        embedder: What embeds.
+        store: The images.
+        out: Folder to write.
+        labels: Embed only the images that this table keeps; the others' rows are NaN.
+        flip: Add the embedding of the mirrored image to each.
+        batch_size: Images in each call of the embedder.
+        decoders: Threads that decode ahead.
+
+    Raises:
+        UserError: If other embeddings stand in `out`.
+    """
+    if labels is not None:
+        labels.check_store(store)
+    settings = {
+        "store": store.fingerprint,
+        "labels": labels.fingerprint if labels else "",
+        "model": embedder.fingerprint,
+        "flip": flip,
+    }
+    if (out / META).exists():
+        finished = Embeddings(out)
+        _check_same(out, finished.settings, settings)
+        return finished
+    rows = labels.kept() if labels else np.arange(len(store))
+    array, done = _begin(out, settings, (len(store), embedder.embedding_dim))
+    with progress("embed", total=len(rows), unit="images", done=done) as advance:
+        for chunk, images in _decoded(store, rows[done:], batch_size, decoders):
+            embeddings = embedder.embed(images)
+            if flip:
+                embeddings = embeddings + embedder.embed(images[:, :, ::-1])
+            array[chunk] = embeddings
+            done += len(chunk)
+            if done // 5_000 > (done - len(chunk)) // 5_000:
+                array.flush()
+                write_json(out / PARTIAL_META, {"settings": settings, "done": done})
+            advance(len(chunk))
+    array.flush()
+    (out / PARTIAL_ARRAY).replace(out / ARRAY)
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "kind": "embeddings",
+        "store_path": str(store.path.resolve()),
+        "settings": settings,
+        "fingerprint": fingerprint(json.dumps(settings, sort_keys=True)),
+        "shape": list(array.shape),
+    }
+    write_json(out / META, meta)
+    (out / PARTIAL_META).unlink(missing_ok=True)
+    return Embeddings(out)
+
+
+def _begin(
+    out: Path, settings: dict[str, Any], shape: tuple[int, int]
+) -> tuple[np.memmap[Any, np.dtype[np.float32]], int]:
+    """Open the partial array of a killed run, or a new one; return it and how many rows it has."""
+    partial = out / PARTIAL_META
+    if partial.exists() and (out / PARTIAL_ARRAY).exists():
+        begun = read_json(partial, what="partial run")
+        _check_same(out, begun["settings"], settings)
+        array = np.lib.format.open_memmap(out / PARTIAL_ARRAY, mode="r+")
+        return array, int(begun["done"])
+    if out.is_file() or (out.exists() and any(out.iterdir())):
+        raise UserError(
+            where=str(out),
+            found="something that is no folder of embeddings",
+            allowed="a new or empty folder",
+            next_step="choose another name",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    array = np.lib.format.open_memmap(out / PARTIAL_ARRAY, mode="w+", dtype=np.float32, shape=shape)
+    array[:] = np.nan
+    write_json(partial, {"settings": settings, "done": 0})
+    return array, 0
+
+
+def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise UserError(
+                where=f"{out}, {name}",
+                found=f"embeddings of {found.get(name)!r}",
+                allowed=f"{value!r}, as this command asks",
+                next_step="choose another folder, or delete this one",
+            )
+
+
+def _decoded(
+    store: Store, rows: IntArray, batch_size: int, decoders: int
+) -> Iterator[tuple[IntArray, UInt8Array]]:
+    """Decode batches in order, a few ahead of the one in use."""
+    chunks = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    with ThreadPoolExecutor(decoders) as pool:
+        waiting: deque[tuple[IntArray, Future[UInt8Array]]] = deque()
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(decode_batch, store, chunk)))
+            if len(waiting) > decoders:
+                ready, future = waiting.popleft()
+                yield ready, future.result()
+        for ready, future in waiting:
+            yield ready, future.result()
+
+
+def decode_batch(store: Store, rows: Sequence[int] | IntArray) -> UInt8Array:
+    """Decode images of a store into one array, uint8, shape (B, H, W, 3)."""
+    return np.stack([store.decode(int(row)) for row in rows])
