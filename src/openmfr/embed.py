@@ -20,7 +20,13 @@ import numpy.typing as npt
 from openmfr.data.labels import IntArray, Labels
 from openmfr.data.store import Store, UInt8Array
 from openmfr.errors import UserError
-from openmfr.files import check_format_version, fingerprint, read_json, write_json
+from openmfr.files import (
+    check_format_version,
+    check_same_settings,
+    fingerprint,
+    read_json,
+    write_json,
+)
 from openmfr.run import progress
 
 FORMAT_VERSION = 1
@@ -134,7 +140,7 @@ def embed_store(
     }
     if (out / META).exists():
         finished = Embeddings(out)
-        _check_same(out, finished.settings, settings)
+        check_same_settings(out, finished.settings, settings)
         return finished
     rows = labels.kept() if labels else np.arange(len(store))
     array, done = _begin(out, settings, (len(store), embedder.embedding_dim))
@@ -171,7 +177,7 @@ def _begin(
     partial = out / PARTIAL_META
     if partial.exists() and (out / PARTIAL_ARRAY).exists():
         begun = read_json(partial, what="partial run")
-        _check_same(out, begun["settings"], settings)
+        check_same_settings(out, begun["settings"], settings)
         array = np.lib.format.open_memmap(out / PARTIAL_ARRAY, mode="r+")
         return array, int(begun["done"])
     if out.is_file() or (out.exists() and any(out.iterdir())):
@@ -186,17 +192,6 @@ def _begin(
     array[:] = np.nan
     write_json(partial, {"settings": settings, "done": 0})
     return array, 0
-
-
-def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            raise UserError(
-                where=f"{out}, {name}",
-                found=f"embeddings of {found.get(name)!r}",
-                allowed=f"{value!r}, as this command asks",
-                next_step="choose another folder, or delete this one",
-            )
 
 
 def _decoded(

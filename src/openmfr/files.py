@@ -11,12 +11,12 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from openmfr.errors import UserError
+from openmfr.errors import UserError, raise_together
 
 
 @contextmanager
@@ -118,6 +118,31 @@ def check_format_version(content: dict[str, Any], *, path: Path, supported: int)
             allowed=f"1 to {supported}",
             next_step="update openmfr, or make the artefact again",
         )
+
+
+def check_same_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on in a folder that was begun with other settings.
+
+    Args:
+        path: The folder, for the error.
+        found: The settings that it was begun with, as JSON values.
+        wanted: The settings of this command, as JSON values.
+
+    Raises:
+        UserError: One for each setting that differs, raised together.
+    """
+    raise_together(
+        [
+            UserError(
+                where=f"{path}, {name}",
+                found=f"{found.get(name)!r}",
+                allowed=f"{wanted.get(name)!r}, as this command asks",
+                next_step="choose another folder, or delete this one",
+            )
+            for name in sorted(found.keys() | wanted.keys())
+            if found.get(name) != wanted.get(name)
+        ]
+    )
 
 
 def fingerprint(*parts: str | bytes) -> str:

@@ -6,8 +6,12 @@ stopped; another configuration there is an error that names what differs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +24,90 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from openmfr.errors import UserError
+from openmfr.files import check_same_settings, read_json, write_json, write_text
+
+FORMAT_VERSION = 1
+RUN_FILE, METRICS_FILE, LOG_FILE = "run.json", "metrics.jsonl", "log.txt"
+
+
+class Run:
+    """A run's folder: its configuration, its log and its metrics.
+
+    Args:
+        path: The folder; made if it is new.
+        settings: Everything that determines the result, nested, as JSON values.
+        versions: Of the software that began the run; kept for a person who asks.
+
+    Raises:
+        UserError: If a run with other settings, or something else, stands there; each setting that
+            differs is named.
+    """
+
+    def __init__(
+        self, path: Path, *, settings: Mapping[str, Any], versions: Mapping[str, str]
+    ) -> None:
+        self.path = path
+        file = path / RUN_FILE
+        if file.exists():
+            begun = read_json(file, what="run")
+            check_same_settings(path, _flat(begun["settings"]), _flat(settings))
+        elif path.is_file() or (path.exists() and any(path.iterdir())):
+            raise UserError(
+                where=str(path),
+                found="something that is no run",
+                allowed="a new or empty folder, or the folder of this run",
+                next_step="choose another name",
+            )
+        else:
+            content = {
+                "format_version": FORMAT_VERSION,
+                "kind": "run",
+                "settings": settings,
+                "versions": versions,
+            }
+            write_json(file, content)
+
+    @contextmanager
+    def log_to_file(self) -> Iterator[None]:
+        """Append what openmfr logs to the run's `log.txt` while the block runs."""
+        handler = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root = logging.getLogger("openmfr")
+        root.addHandler(handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            handler.close()
+
+    def add_metrics(self, row: Mapping[str, float]) -> None:
+        """Append one row, which has a `step`, to the metrics."""
+        with (self.path / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(row)) + "\n")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """All rows so far; a last line that a kill cut short is left out."""
+        file = self.path / METRICS_FILE
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drop the rows after a step: a resumed run measures them again."""
+        rows = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
+        write_text(self.path / METRICS_FILE, "".join(f"{row}\n" for row in rows))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name nested settings by dotted paths, so that an error names the one that differs."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 @contextmanager

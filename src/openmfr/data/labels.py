@@ -22,6 +22,8 @@ from openmfr.errors import UserError
 from openmfr.files import atomic_path, fingerprint
 
 FORMAT_VERSION = 1
+#: Reason of images that measure progress instead of training.
+HELD_OUT = "held out"
 _VERSION_KEY = b"openmfr.format_version"
 
 IntArray = npt.NDArray[np.int64]
@@ -131,6 +133,40 @@ class Labels:
         return self.child(
             keep=self.keep & ~drop, reason=np.where(newly, reason, self.reason).astype(np.str_)
         )
+
+    def hold_out(self, identities: int, *, seed: int, least_images: int = 4) -> Labels:
+        """Make a child that sets whole identities aside, with the reason `HELD_OUT`.
+
+        Args:
+            identities: How many, drawn at random.
+            seed: Of the draw.
+            least_images: Only identities with at least so many kept images are drawn.
+
+        Raises:
+            UserError: If there are too few, or fewer than two would stay.
+        """
+        known, counts = np.unique(self.identity[self.keep], return_counts=True)
+        eligible = known[counts >= least_images]
+        most = min(len(eligible), len(known) - 2)
+        if not 2 <= identities <= most:
+            raise UserError(
+                where="holdout_identities",
+                found=str(identities),
+                allowed=f"2 to {most} of these {len(known)} identities"
+                if most >= 2
+                else f"none: of {len(known)} identities, {len(eligible)} have enough images",
+                next_step="hold out fewer, or give more identities with "
+                f"{least_images} images or more",
+            )
+        drawn = np.random.default_rng([seed, len(known)]).choice(
+            eligible, identities, replace=False
+        )
+        return self.without(np.isin(self.identity, drawn), reason=HELD_OUT)
+
+    @property
+    def is_held_out(self) -> BoolArray:
+        """Images of identities that `hold_out` set aside, shape (N,), bool."""
+        return np.asarray(self.reason == HELD_OUT)
 
     def check_store(self, store: Store, *, where: str = "labels") -> None:
         """Refuse a table that describes another store.

@@ -28,6 +28,7 @@ from openmfr.errors import UserError
 from openmfr.files import (
     atomic_path,
     check_format_version,
+    check_same_settings,
     fingerprint,
     read_json,
     remove_leftovers,
@@ -199,7 +200,7 @@ class StoreWriter:
             )
         begun = self.path / SETTINGS
         if begun.exists():
-            _check_same_settings(self.path, read_json(begun, what="store"), self.settings)
+            check_same_settings(self.path, read_json(begun, what="store"), self.settings)
         elif self.path.exists() and (self.path.is_file() or any(self.path.iterdir())):
             raise UserError(
                 where=str(self.path),
@@ -292,19 +293,8 @@ def finished_store(path: Path | str, *, settings: Mapping[str, Any]) -> Store | 
     if not (Path(path) / MANIFEST).exists():
         return None
     store = Store(path)
-    _check_same_settings(store.path, store.settings, json.loads(json.dumps(settings)))
+    check_same_settings(store.path, store.settings, json.loads(json.dumps(settings)))
     return store
-
-
-def _check_same_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            raise UserError(
-                where=f"{path}, {name}",
-                found=f"a store made with {found.get(name)!r}",
-                allowed=f"{wanted.get(name)!r}, as this command asks",
-                next_step="choose another folder, or delete this one",
-            )
 
 
 def decode_image(encoded: bytes) -> UInt8Array:

@@ -3,13 +3,16 @@
 It differs from a classification ResNet in three ways that matter at 112 × 112: the stem keeps the
 full resolution, the blocks put batch norm first and PReLU in the middle, and the feature map is not
 pooled away but flattened into the embedding layer, which keeps where in the face a feature lies.
+
+Parameters are registered in the order of arcface_torch's, and with the same shapes: two state
+dictionaries of one depth match entry by entry, whatever the names.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from openmfr.models.blocks import EmbeddingLayer, conv1x1, conv3x3
+from openmfr.models.blocks import ActivationName, EmbeddingLayer, activation, conv1x1, conv3x3
 
 #: Blocks per stage of the published depths.
 DEPTHS: dict[int, tuple[int, int, int, int]] = {
@@ -22,15 +25,17 @@ DEPTHS: dict[int, tuple[int, int, int, int]] = {
 
 
 class IResNetBlock(nn.Module):
-    """BN → conv 3 × 3 → BN → PReLU → conv 3 × 3 (stride) → BN, added to the shortcut."""
+    """BN → conv 3 × 3 → BN → activation → conv 3 × 3 (stride) → BN, added to the shortcut."""
 
-    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, stride: int, activation_name: ActivationName
+    ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.BatchNorm2d(in_channels),
             conv3x3(in_channels, channels),
             nn.BatchNorm2d(channels),
-            nn.PReLU(channels),
+            activation(activation_name, channels),
             conv3x3(channels, channels, stride=stride),
             nn.BatchNorm2d(channels),
         )
@@ -50,15 +55,16 @@ class IResNet(nn.Module):
     """An IResNet that maps aligned faces to embeddings.
 
     Args:
-        blocks: Residual blocks in each of the four stages.
+        blocks: Residual blocks in each of the four stages, at least one; each stage halves H × W.
         input_size: Height and width of the input in pixels, a multiple of 16.
         width: Channels of the first stage; each later stage doubles them.
+        activation_name: "prelu" as published, or "relu", which trains half as fast again on CPUs.
         embedding_dim: D.
         dropout: Dropout before the embedding's linear layer, 0 to below 1.
 
     Source:
-        ArcFace, https://arxiv.org/abs/1801.07698; widths and depths as in insightface's
-        arcface_torch.
+        ArcFace, https://arxiv.org/abs/1801.07698; widths, depths, initialisation and the order of
+        operations as in insightface's arcface_torch.
     """
 
     def __init__(
@@ -67,25 +73,30 @@ class IResNet(nn.Module):
         blocks: tuple[int, int, int, int],
         input_size: int = 112,
         width: int = 64,
+        activation_name: ActivationName = "prelu",
         embedding_dim: int = 512,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(conv3x3(3, width), nn.BatchNorm2d(width), nn.PReLU(width))
+        self.stem = nn.Sequential(
+            conv3x3(3, width), nn.BatchNorm2d(width), activation(activation_name, width)
+        )
         stages: list[nn.Module] = []
         in_channels = width
         for stage, count in enumerate(blocks):
             channels = width * 2**stage
             for block in range(count):
-                stages.append(IResNetBlock(in_channels, channels, stride=2 if block == 0 else 1))
+                stride = 2 if block == 0 else 1
+                stages.append(
+                    IResNetBlock(
+                        in_channels, channels, stride=stride, activation_name=activation_name
+                    )
+                )
                 in_channels = channels
         self.stages = nn.Sequential(*stages)
         self.embedding = EmbeddingLayer(
             in_channels, input_size // 16, embedding_dim, dropout=dropout
         )
-        self._initialise()
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.1)

@@ -1,0 +1,31 @@
+"""Which device a command runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from openmfr.errors import UserError
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Find the device that a user named, or the best one there is.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", or None: a GPU where there is one.
+
+    Raises:
+        UserError: If there is no such device.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpus = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
+    if name not in known:
+        raise UserError(
+            where="device", found=name, allowed=", ".join(known), next_step="name one of them"
+        )
+    return torch.device(name)

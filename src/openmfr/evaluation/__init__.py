@@ -1,0 +1,1 @@
+"""How good a recogniser is: protocols, error rates with intervals, and the page that shows them."""

@@ -1,0 +1,134 @@
+"""What every verification protocol hands over: one score per pair, and who is in it.
+
+A protocol is a small class that knows which images to compare. Its one duty is
+`compare(embedding, identity) -> Comparisons`; `verification.measure` turns those into rates with
+intervals, and the report draws them. Nothing behind this seam knows which protocol it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.errors import UserError
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+StrArray = npt.NDArray[np.str_]
+
+#: Pairs whose embeddings are gathered at once, so that memory does not grow with the list.
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparisons:
+    """P scored pairs.
+
+    Attributes:
+        score: Cosine similarity, shape (P,), float64.
+        is_genuine: Whether both images show one identity, shape (P,).
+        index_a: Each pair's first image, a row of the embeddings, shape (P,).
+        index_b: Its second image, shape (P,).
+        identity_a: Identity of the first image, shape (P,).
+        identity_b: Identity of the second image, shape (P,).
+        fold: Fold of each pair, shape (P,); None if the protocol has none.
+        kind: What the pair compares, for example mu, masked with unmasked, shape (P,); None if
+            the protocol does not say.
+    """
+
+    score: FloatArray
+    is_genuine: BoolArray
+    index_a: IntArray
+    index_b: IntArray
+    identity_a: IntArray
+    identity_b: IntArray
+    fold: IntArray | None = None
+    kind: StrArray | None = None
+
+    def __len__(self) -> int:
+        return int(self.score.size)
+
+    @property
+    def genuine(self) -> FloatArray:
+        """Scores of the genuine pairs."""
+        return self.score[self.is_genuine]
+
+    @property
+    def impostor(self) -> FloatArray:
+        """Scores of the impostor pairs."""
+        return self.score[~self.is_genuine]
+
+    def only(self, keep: BoolArray) -> Comparisons:
+        """Keep some of the pairs, shape (P,)."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Comparisons(
+            **{name: None if column is None else column[keep] for name, column in columns.items()}
+        )
+
+    def worst_false_matches(self, count: int) -> IntArray:
+        """Return the pairs of different people that look most alike, highest score first."""
+        pairs = np.flatnonzero(~self.is_genuine)
+        return pairs[np.argsort(-self.score[pairs], kind="stable")[:count]]
+
+    def worst_false_non_matches(self, count: int) -> IntArray:
+        """Return the pairs of one person that look least alike, lowest score first."""
+        pairs = np.flatnonzero(self.is_genuine)
+        return pairs[np.argsort(self.score[pairs], kind="stable")[:count]]
+
+
+class VerificationProtocol(Protocol):
+    """Which images are compared with which."""
+
+    def compare(self, embedding: FloatArray, identity: IntArray) -> Comparisons:
+        """Score the protocol's pairs.
+
+        Args:
+            embedding: One row for each image, shape (N, D).
+            identity: Who is on each image, shape (N,).
+        """
+        ...
+
+
+def cosine_of_pairs(embedding: FloatArray, index_a: IntArray, index_b: IntArray) -> FloatArray:
+    """Score pairs of rows by the cosine of their angle, in float64.
+
+    Args:
+        embedding: Shape (N, D), of any length; may be memory-mapped.
+        index_a: First row of each pair, shape (P,).
+        index_b: Second row of each pair, shape (P,).
+
+    Returns:
+        Shape (P,), −1 to 1.
+
+    Raises:
+        UserError: If a row is zero or not finite.
+
+    Example:
+        >>> embedding = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> cosine_of_pairs(embedding, np.array([0, 0]), np.array([1, 2])).tolist()
+        [1.0, 0.0]
+    """
+    score = np.empty(index_a.size)
+    for start in range(0, index_a.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        a, b = _directions(embedding, index_a[part]), _directions(embedding, index_b[part])
+        score[part] = np.einsum("pd,pd->p", a, b)
+    return np.clip(score, -1, 1)
+
+
+def _directions(embedding: FloatArray, index: IntArray) -> FloatArray:
+    rows = embedding[index].astype(np.float64)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
+    if bad.size:
+        raise UserError(
+            where=f"embedding {index[bad[0]]}",
+            found=f"length {length[bad[0], 0]:g}",
+            allowed="finite vectors other than zero",
+            next_step="check the model that made it and embed again",
+        )
+    return rows / length

@@ -1,0 +1,318 @@
+"""From scored pairs to a result: accuracy, FNMR@FMR, EER and AUC, each with its interval.
+
+A number says itself how far it can be trusted. An error rate at a false match rate that allows
+fewer than ten false matches among the impostor pairs is flagged; at one that allows fewer than
+one it is refused, and a reason stands where the number would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.errors import UserError
+from openmfr.evaluation.accuracy import FoldedPairs, assign_folds
+from openmfr.evaluation.comparisons import Comparisons
+from openmfr.evaluation.intervals import Measured, interval, resample_identities
+from openmfr.evaluation.rates import ErrorCurve, RankedScores
+
+FloatArray = npt.NDArray[np.floating]
+
+#: False match rates at which a pair list is measured unless others are asked for.
+DEFAULT_FMRS = (1e-1, 1e-2, 1e-3)
+
+#: The larger side's share of the pairs above which accuracy says little.
+_UNBALANCED = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateAtFmr:
+    """FNMR@FMR, and the same as TAR@FAR.
+
+    Attributes:
+        fmr: The false match rate asked for.
+        threshold: Smallest score that matches; None where the rate is refused.
+        expected_false_matches: How many the target allows among the impostor pairs.
+        fnmr: False non-match rate there.
+    """
+
+    fmr: float
+    threshold: float | None
+    expected_false_matches: float
+    fnmr: Measured
+
+    @property
+    def tar(self) -> Measured:
+        """True accept rate at FAR = `fmr`."""
+        return self.fnmr.complement()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """k-fold accuracy.
+
+    Attributes:
+        mean: Mean over the folds.
+        std: Standard deviation over the folds, as LFW results are quoted (mean ± std).
+        folds: Accuracy of each fold.
+        threshold: Mean of the thresholds that the folds were tested with.
+        guessing: Accuracy of always answering what is right more often.
+    """
+
+    mean: Measured
+    std: float
+    folds: tuple[float, ...]
+    threshold: float
+    guessing: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VerificationResult:
+    """What a recogniser reached on one protocol.
+
+    Attributes:
+        comparisons: The scored pairs.
+        genuine_pairs: Number of genuine pairs.
+        impostor_pairs: Number of impostor pairs.
+        identities: Number of identities in the pairs.
+        accuracy: k-fold accuracy.
+        rates: FNMR@FMR and TAR@FAR at each false match rate that was asked for.
+        eer: Equal error rate.
+        auc: Area under the ROC curve.
+        kinds: The same for each kind of pair, where the protocol has kinds.
+        confidence: Probability that the intervals are to cover.
+        replicates: Draws of identities behind each interval; 0 for no intervals.
+        notes: What a reader must know about these numbers.
+    """
+
+    comparisons: Comparisons
+    genuine_pairs: int
+    impostor_pairs: int
+    identities: int
+    accuracy: Accuracy
+    rates: tuple[RateAtFmr, ...]
+    eer: Measured
+    auc: Measured
+    kinds: Mapping[str, VerificationResult]
+    confidence: float
+    replicates: int
+    notes: tuple[str, ...]
+
+    @cached_property
+    def curve(self) -> ErrorCurve:
+        """Both error rates at every threshold."""
+        return RankedScores(self.comparisons.genuine, self.comparisons.impostor).curve()
+
+    def headline(self) -> RateAtFmr:
+        """Return the rate at the smallest false match rate that is supported, else the largest."""
+        trusted = [rate for rate in self.rates if not rate.fnmr.flag]
+        return min(trusted, key=_fmr) if trusted else max(self.rates, key=_fmr)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number as JSON values."""
+        return {
+            "genuine_pairs": self.genuine_pairs,
+            "impostor_pairs": self.impostor_pairs,
+            "identities": self.identities,
+            "confidence": self.confidence,
+            "replicates": self.replicates,
+            "accuracy": vars(self.accuracy)
+            | {"mean": vars(self.accuracy.mean), "folds": list(self.accuracy.folds)},
+            "rates": [
+                vars(rate) | {"fnmr": vars(rate.fnmr), "tar": vars(rate.tar)}
+                for rate in self.rates
+            ],
+            "eer": vars(self.eer),
+            "auc": vars(self.auc),
+            "kinds": {kind: result.to_json() for kind, result in self.kinds.items()},
+            "notes": list(self.notes),
+        }
+
+
+def measure(
+    comparisons: Comparisons,
+    *,
+    fmrs: Sequence[float] = DEFAULT_FMRS,
+    replicates: int = 1_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> VerificationResult:
+    """Measure scored pairs.
+
+    Args:
+        comparisons: What a protocol compared.
+        fmrs: False match rates at which to give FNMR and TAR, each above 0 and below 1.
+        replicates: Draws of identities for the intervals; 0 gives none, and is quick.
+        confidence: Probability that the intervals are to cover.
+        seed: Of the draws, and of the folds where the protocol has none.
+
+    Returns:
+        The result; repeated with the same arguments it is the same.
+
+    Raises:
+        UserError: If there are no genuine or no impostor pairs, a score is not finite, or a false
+            match rate is out of range.
+    """
+    for fmr in fmrs:
+        if not 0 < fmr < 1:
+            raise UserError(
+                where="fmr",
+                found=f"{fmr:g}",
+                allowed="above 0 and below 1",
+                next_step="ask for rates such as 0.01 and 0.001",
+            )
+    folded, notes = _with_folds(comparisons, seed=seed)
+    statistics = _Statistics(folded, fmrs)
+    drawn = resample_identities(
+        statistics,
+        folded.identity_a,
+        folded.identity_b,
+        replicates=replicates,
+        seed=seed,
+    ).reshape(replicates, 3 + len(fmrs))
+    people = np.unique(folded.identity_a[folded.is_genuine]).size
+    values = statistics(np.ones(len(folded)))
+    measured = [
+        _measured(float(value), column, trials=people, confidence=confidence)
+        for value, column in zip(values, drawn.T, strict=True)
+    ]
+    notes += _notes(folded, replicates=replicates)
+    kinds, kind_notes = _measure_kinds(
+        folded, fmrs=fmrs, replicates=replicates, confidence=confidence, seed=seed
+    )
+    return VerificationResult(
+        comparisons=folded,
+        genuine_pairs=folded.genuine.size,
+        impostor_pairs=folded.impostor.size,
+        identities=np.unique(np.concatenate([folded.identity_a, folded.identity_b])).size,
+        accuracy=statistics.accuracy(measured[0]),
+        eer=measured[1],
+        auc=measured[2],
+        rates=tuple(
+            _rate(statistics.curve, fmr, fnmr)
+            for fmr, fnmr in zip(fmrs, measured[3:], strict=True)
+        ),
+        kinds=kinds,
+        confidence=confidence,
+        replicates=replicates,
+        notes=tuple(notes + kind_notes),
+    )
+
+
+class _Statistics:
+    """Accuracy, EER, AUC and FNMR at each FMR of weighted pairs, after sorting them once."""
+
+    def __init__(self, comparisons: Comparisons, fmrs: Sequence[float]) -> None:
+        assert comparisons.fold is not None
+        self._is_genuine = comparisons.is_genuine
+        self._ranked = RankedScores(comparisons.genuine, comparisons.impostor)
+        self._folded = FoldedPairs(comparisons.score, comparisons.is_genuine, comparisons.fold)
+        self._fmrs = fmrs
+        self.curve = self._ranked.curve()
+
+    def __call__(self, weight: FloatArray) -> FloatArray:
+        genuine, impostor = weight[self._is_genuine], weight[~self._is_genuine]
+        if not genuine.any() or not impostor.any():
+            return np.full(3 + len(self._fmrs), np.nan)
+        curve = self._ranked.curve(genuine, impostor)
+        accuracies, _ = self._folded.accuracy(weight)
+        fnmrs = [curve.at_fmr(fmr).fnmr for fmr in self._fmrs]
+        return np.array([np.nanmean(accuracies), curve.eer(), curve.auc(), *fnmrs])
+
+    def accuracy(self, mean: Measured) -> Accuracy:
+        accuracies, thresholds = self._folded.accuracy()
+        share = float(self._is_genuine.mean())
+        return Accuracy(
+            mean=mean,
+            std=float(accuracies.std(ddof=1)),
+            folds=tuple(accuracies.tolist()),
+            threshold=float(thresholds.mean()),
+            guessing=max(share, 1 - share),
+        )
+
+
+def _measured(value: float, drawn: FloatArray, *, trials: int, confidence: float) -> Measured:
+    ends = interval(value, drawn, trials=trials, confidence=confidence)
+    low, high = ends or (None, None)
+    return Measured(value=value, low=low, high=high)
+
+
+def _rate(curve: ErrorCurve, fmr: float, fnmr: Measured) -> RateAtFmr:
+    point = curve.at_fmr(fmr)
+    expected = point.expected_false_matches
+    if expected * (1 + 1e-12) < 1:
+        reason = f"refused: needs at least {1 / fmr:,.0f} impostor pairs, has {curve.impostors:,.0f}"
+        return RateAtFmr(
+            fmr=fmr,
+            threshold=None,
+            expected_false_matches=expected,
+            fnmr=Measured(value=None, flag=reason),
+        )
+    if not point.is_supported:
+        fnmr = replace(fnmr, flag=f"rests on {expected:.2g} expected false matches")
+    return RateAtFmr(
+        fmr=fmr, threshold=point.threshold, expected_false_matches=expected, fnmr=fnmr
+    )
+
+
+def _with_folds(comparisons: Comparisons, *, seed: int) -> tuple[Comparisons, list[str]]:
+    if comparisons.fold is not None and np.unique(comparisons.fold).size > 1:
+        return comparisons, []
+    smaller = min(comparisons.genuine.size, comparisons.impostor.size)
+    folds = max(2, min(10, smaller))
+    fold = assign_folds(comparisons.is_genuine, folds=folds, seed=seed)
+    note = (
+        f"The list has no folds: its pairs were dealt into {folds} at random (seed {seed}), so "
+        "the folds share people."
+    )
+    return replace(comparisons, fold=fold), [note]
+
+
+def _notes(comparisons: Comparisons, *, replicates: int) -> list[str]:
+    notes = []
+    share = float(comparisons.is_genuine.mean())
+    if max(share, 1 - share) > _UNBALANCED:
+        notes.append(
+            f"{share:.0%} of the pairs are genuine: accuracy is ruled by the larger side; "
+            "read the error rates instead."
+        )
+    impostors = np.flatnonzero(~comparisons.is_genuine)
+    people = np.concatenate([comparisons.identity_a[impostors], comparisons.identity_b[impostors]])
+    if replicates and np.median(np.unique(people, return_counts=True)[1]) <= 1:
+        notes.append(
+            "Most people are in a single impostor pair: intervals that depend on a threshold are "
+            "up to 1.7 times too wide, on the safe side."
+        )
+    return notes
+
+
+def _measure_kinds(
+    comparisons: Comparisons,
+    *,
+    fmrs: Sequence[float],
+    replicates: int,
+    confidence: float,
+    seed: int,
+) -> tuple[dict[str, VerificationResult], list[str]]:
+    if comparisons.kind is None:
+        return {}, []
+    results, notes = {}, []
+    for kind in np.unique(comparisons.kind).tolist():
+        part = replace(comparisons.only(comparisons.kind == kind), kind=None)
+        if part.genuine.size and part.impostor.size:
+            results[kind] = measure(
+                part, fmrs=fmrs, replicates=replicates, confidence=confidence, seed=seed
+            )
+        else:
+            side = "impostor" if part.genuine.size else "genuine"
+            notes.append(f"Kind {kind} has no {side} pairs and is not measured.")
+    return results, notes
+
+
+def _fmr(rate: RateAtFmr) -> float:
+    return rate.fmr

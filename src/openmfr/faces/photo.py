@@ -1,0 +1,126 @@
+"""Read any photograph that people really have into upright RGB, or say why not.
+
+A photo is untrusted: its header is read before its pixels, only formats that photographs come in
+are tried, and whatever a decoder raises becomes a `PhotoError` with a reason that a person
+understands. A picture that is only partly there is refused, never used silently.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+UInt8Array = npt.NDArray[np.uint8]
+
+#: Pictures with more pixels are refused before they are decoded: 100 million take 300 MB.
+MAX_PIXELS: Final = 100_000_000
+
+#: Pillow knows sixty formats; some of the others start programs or hold vector graphics.
+_FORMATS: Final = (
+    "JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000",
+)  # fmt: skip
+
+#: File names that a folder of photos is searched for.
+PHOTO_SUFFIXES: Final = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .gif .webp .bmp .tif .tiff .ppm .pgm .avif .jp2".split()
+)
+
+_ORIENTATION: Final = 0x0112  # EXIF tag
+_16_BIT_MODES: Final = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+class PhotoError(Exception):
+    """Why a photo gives no face: "kind: detail", so that reasons can be counted by their kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """A decoded photograph.
+
+    Attributes:
+        pixels: RGB, upright, uint8, shape (H, W, 3).
+        notes: What was done to the file's own pixels to get there, for a person.
+    """
+
+    pixels: UInt8Array
+    notes: tuple[str, ...] = ()
+
+
+def read_photo(source: Path | bytes) -> Photo:
+    """Decode a photo to upright 8-bit RGB.
+
+    EXIF orientation is applied; grey, palette and CMYK become RGB; 16 bits are scaled to 8; alpha
+    is dropped; of an animation the first frame is taken.
+
+    Args:
+        source: A file, or its bytes. The content decides the format, not the name.
+
+    Returns:
+        The photo.
+
+    Raises:
+        PhotoError: If it is missing, empty, no picture, larger than `MAX_PIXELS`, or incomplete.
+    """
+    encoded = source if isinstance(source, bytes) else _read(source)
+    if not encoded:
+        raise PhotoError("empty file")
+    with warnings.catch_warnings():
+        # Pillow warns at its own limit, and of odd but readable metadata.
+        warnings.simplefilter("ignore")
+        try:
+            return _decode(encoded)
+        except PhotoError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise PhotoError(f"too large: {error}") from error
+        except Image.UnidentifiedImageError as error:
+            raise PhotoError("not a picture: no known format") from error
+        except Exception as error:  # decoders raise whatever they like on damaged bytes
+            raise PhotoError(f"damaged or incomplete: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PhotoError(f"cannot be read: {error.strerror}") from error
+
+
+def _decode(encoded: bytes) -> Photo:
+    with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise PhotoError(
+                f"too large: {image.width}×{image.height} pixels, at most {MAX_PIXELS:,}"
+            )
+        notes = []
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            notes.append(f"first of {frames} frames")
+            image.seek(0)
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        if orientation in range(2, 9):
+            notes.append(f"EXIF orientation {orientation} applied")
+        image.load()
+        rgb, note = _to_rgb(ImageOps.exif_transpose(image))
+        return Photo(pixels=np.asarray(rgb), notes=(*notes, *note))
+
+
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    if image.mode == "RGB":
+        return image, ()
+    if image.mode == "F":
+        raise PhotoError("not a photo: floating-point pixels")
+    if image.mode in _16_BIT_MODES:
+        pixels = np.clip(np.asarray(image).astype(np.int64), 0, 65_535)
+        return Image.fromarray((pixels // 257).astype(np.uint8)).convert("RGB"), (
+            "scaled from 16 to 8 bits",
+        )
+    if image.has_transparency_data:
+        return image.convert("RGBA").convert("RGB"), ("alpha dropped",)
+    return image.convert("RGB"), (f"converted from {image.mode}",)

@@ -1,0 +1,182 @@
+"""Choosing a backbone by name: one of ours, or any `nn.Module` of the user.
+
+A backbone maps images (B, 3, H, W), float values in −1 to 1, to embeddings (B, D). Every builder
+takes the keywords `input_size`, `embedding_dim` and `dropout`; a user's class may leave out those
+that it has no use for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from openmfr.errors import UserError, nearest, raise_together
+from openmfr.models.iresnet import DEPTHS, IResNet
+from openmfr.models.mobilefacenet import MobileFaceNet
+from openmfr.models.resnet import ResNet
+
+#: Our backbones by name. `tiny` is meant for one laptop and 64 × 64 images.
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "tiny": partial(IResNet, blocks=DEPTHS[18], width=32, activation_name="relu"),
+    **{f"iresnet{depth}": partial(IResNet, blocks=blocks) for depth, blocks in DEPTHS.items()},
+    "mobilefacenet": MobileFaceNet,
+    "resnet50": ResNet,
+    "se_resnet50": partial(ResNet, is_squeezed=True),
+    "resnext50": partial(ResNet, groups=32, group_width=4),
+}
+
+#: Our backbones halve their input four times, so its size divides by this.
+SIZE_MULTIPLE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """Which network turns images into embeddings.
+
+    Attributes:
+        name: A name in `BACKBONES`, or `package.module:Class` for a network of the user.
+        input_size: Height and width of the images that the network sees, in pixels; a multiple of
+            16 for our own networks. Stored images of another size are resized.
+        embedding_dim: D.
+        dropout: Dropout before the embedding's linear layer, 0 to below 1.
+
+    Raises:
+        UserError: If the name is unknown or a number is out of range; all faults together.
+    """
+
+    name: str
+    input_size: int = 112
+    embedding_dim: int = 512
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        raise_together(list(self._faults()))
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether the network is a class of the user."""
+        return ":" in self.name
+
+    def _faults(self) -> Iterable[UserError]:
+        if not self.is_custom and self.name not in BACKBONES:
+            yield UserError(
+                where="backbone.name",
+                found=self.name,
+                allowed=f"{', '.join(BACKBONES)}, or package.module:Class",
+                next_step=nearest(self.name, BACKBONES),
+            )
+        multiple = 1 if self.is_custom else SIZE_MULTIPLE
+        if self.input_size < multiple or self.input_size % multiple:
+            below = max(self.input_size // multiple, 1) * multiple
+            yield UserError(
+                where="backbone.input_size",
+                found=str(self.input_size),
+                allowed=f"multiples of {multiple} from {multiple}",
+                next_step=f"use {below} or {below + multiple}",
+            )
+        if self.embedding_dim < 1:
+            yield UserError(
+                where="backbone.embedding_dim",
+                found=str(self.embedding_dim),
+                allowed="integers from 1",
+                next_step="use 512",
+            )
+        if not 0 <= self.dropout < 1:
+            yield UserError(
+                where="backbone.dropout",
+                found=str(self.dropout),
+                allowed="from 0 to below 1",
+                next_step="use 0.4 for large training sets and 0 for small ones",
+            )
+
+
+def build_backbone(config: BackboneConfig) -> nn.Module:
+    """Build the network with fresh weights, drawn from torch's global generator.
+
+    Args:
+        config: Which network.
+
+    Returns:
+        A module that maps float images (B, 3, input_size, input_size) to embeddings (B, D). A
+        user's network is tried on two black images before it is returned.
+
+    Raises:
+        UserError: If a user's class cannot be found, cannot be called with the keywords above, is
+            no `nn.Module`, or does not return embeddings (B, D). What its own code raises goes
+            through as it is.
+    """
+    keywords = {
+        "input_size": config.input_size,
+        "embedding_dim": config.embedding_dim,
+        "dropout": config.dropout,
+    }
+    if not config.is_custom:
+        return BACKBONES[config.name](**keywords)
+    network_class = _import_class(config.name)
+    network = network_class(**_accepted(network_class, keywords, config.name))
+    _check_embeddings(network, config)
+    return network
+
+
+def _import_class(name: str) -> type[nn.Module]:
+    module_name, _, class_name = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        raise UserError(
+            where="backbone.name",
+            found=f"{name} ({error})",
+            allowed="package.module:Class that can be imported",
+            next_step="check the spelling, and install the package or add its folder to PYTHONPATH",
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(
+            where="backbone.name",
+            found=f"{name}, which is no class of networks",
+            allowed="a subclass of torch.nn.Module",
+            next_step="name the class itself, not a function that builds it",
+        )
+    return found
+
+
+def _accepted(
+    network_class: type[nn.Module], keywords: dict[str, int | float], name: str
+) -> dict[str, int | float]:
+    """Keep the keywords that the class takes, and see that they are all that it needs."""
+    signature = inspect.signature(network_class)
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    kept = {k: v for k, v in keywords.items() if takes_all or k in signature.parameters}
+    try:
+        signature.bind(**kept)
+    except TypeError as error:
+        raise UserError(
+            where="backbone.name",
+            found=f"{name}{signature} ({error})",
+            allowed=f"a class that needs no arguments but {', '.join(keywords)}",
+            next_step="give its other arguments default values",
+        ) from error
+    return kept
+
+
+def _check_embeddings(network: nn.Module, config: BackboneConfig) -> None:
+    was_training = network.training
+    network.eval()  # so that batch norms keep their statistics
+    with torch.no_grad():
+        embeddings = network(torch.zeros(2, 3, config.input_size, config.input_size))
+    network.train(was_training)
+    expected = (2, config.embedding_dim)
+    is_tensor = isinstance(embeddings, Tensor)
+    if not (is_tensor and embeddings.shape == expected and embeddings.is_floating_point()):
+        raise UserError(
+            where="backbone.name",
+            found=f"{config.name} returning "
+            + (f"{embeddings.dtype} {tuple(embeddings.shape)}" if is_tensor else "no tensor"),
+            allowed=f"floating-point embeddings {expected} for two images",
+            next_step="change the network's output or backbone.embedding_dim",
+        )

@@ -1,0 +1,126 @@
+"""Augmentation of whole batches on the training device: mirrored, moved, relit, partly erased.
+
+Faces arrive aligned, so every change is small: a detector's error, another camera, another light.
+All draws come from one generator that the trainer seeds for each step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openmfr.errors import UserError, raise_together
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How far images are changed; 0 switches a change off.
+
+    Attributes:
+        flip: Probability of mirroring.
+        rotation: Standard deviation of the rotation in degrees.
+        scale: Standard deviation of the logarithm of the scale.
+        shift: Standard deviation of the shift, as a fraction of the image's size.
+        brightness: Standard deviation of what is added to all values (range −1 to 1).
+        contrast: Standard deviation of the logarithm of the factor on all values.
+        saturation: Standard deviation of the logarithm of the factor on colour.
+        grey: Probability of losing all colour.
+        erase_lower: Probability of covering the lower face with one random colour: the crudest
+            mask; rendered masks take its place.
+    """
+
+    flip: float = 0.5
+    rotation: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    grey: float = 0.0
+    erase_lower: float = 0.0
+
+    def __post_init__(self) -> None:
+        errors = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            top = 1.0 if field.name in ("flip", "grey", "erase_lower") else math.inf
+            if not 0 <= value <= top:
+                errors.append(
+                    UserError(
+                        where=f"augment.{field.name}",
+                        found=f"{value:g}",
+                        allowed="0 to 1" if top == 1.0 else "from 0",
+                        next_step="use 0 to switch it off",
+                    )
+                )
+        raise_together(errors)
+
+
+def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Change a batch of faces at random.
+
+    Args:
+        images: Float (B, 3, H, W), values in −1 to 1.
+        config: How far.
+        generator: Source of all draws, on the images' device.
+
+    Returns:
+        A new batch of the same shape, range and memory format.
+    """
+    images = _move(images, config, generator)
+    images = _relight(images, config, generator)
+    return _erase_lower(images, config, generator)
+
+
+def _move(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    count = images.shape[0]
+    flipped = _uniform(images, count, generator=generator) < config.flip
+    if not (config.rotation or config.scale or config.shift):
+        return torch.where(flipped[:, None, None, None], images.flip(3), images)
+    angle = _normal(images, count, generator=generator) * math.radians(config.rotation)
+    scale = torch.exp(_normal(images, count, generator=generator) * config.scale)
+    shift = _normal(images, count, 2, generator=generator) * (2 * config.shift)
+    mirror = torch.where(flipped, -1.0, 1.0)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    rows = torch.stack([mirror * cos, -sin, shift[:, 0], mirror * sin, cos, shift[:, 1]], dim=1)
+    grid = F.affine_grid(rows.view(count, 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def _relight(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    shape = (images.shape[0], 1, 1, 1)
+    if config.saturation or config.grey:
+        colour = torch.exp(_normal(images, *shape, generator=generator) * config.saturation)
+        is_grey = _uniform(images, *shape, generator=generator) < config.grey
+        grey = images.mean(dim=1, keepdim=True)
+        images = torch.lerp(grey, images, colour.masked_fill(is_grey, 0.0))
+    if config.brightness or config.contrast:
+        factor = torch.exp(_normal(images, *shape, generator=generator) * config.contrast)
+        offset = _normal(images, *shape, generator=generator) * config.brightness
+        images = images * factor + offset
+    return images.clamp(-1.0, 1.0)
+
+
+def _erase_lower(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    if not config.erase_lower:
+        return images
+    count, _, height, _ = images.shape
+    is_erased = _uniform(images, count, generator=generator) < config.erase_lower
+    # The mask's upper edge: from the nose's bridge to its tip on an aligned face.
+    top = _uniform(images, count, generator=generator) * 0.12 + 0.5
+    colour = _uniform(images, count, 3, 1, 1, generator=generator) * 2 - 1
+    row = torch.arange(height, device=images.device) / height
+    is_covered = is_erased[:, None] & (row >= top[:, None])
+    return torch.where(is_covered[:, None, :, None], colour, images)
+
+
+def _normal(like: Tensor, *shape: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=like.device)
+
+
+def _uniform(like: Tensor, *shape: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=like.device)

@@ -1,0 +1,94 @@
+"""From paths to a trainer: open what a training needs, and bind it to its folder."""
+
+from __future__ import annotations
+
+import math
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from openmfr.checkpoint import Checkpoint
+from openmfr.config import to_dict
+from openmfr.data.labels import Labels
+from openmfr.data.store import Store
+from openmfr.models import build_backbone, count
+from openmfr.run import Run
+from openmfr.train.trainer import TrainConfig, Trainer
+from openmfr.version import __version__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A training that can be described, begun, and gone on with.
+
+    Attributes:
+        config: The resolved configuration.
+        store: Folder of aligned faces.
+        labels: Label table; `labels.parquet` in the store's folder if None.
+        start_from: Checkpoint or run to fine-tune.
+    """
+
+    config: TrainConfig
+    store: Path
+    labels: Path | None = None
+    start_from: Path | None = None
+
+    def read_labels(self) -> Labels:
+        """Read the label table."""
+        return Labels.read(self.labels or self.store / "labels.parquet")
+
+    def describe(self) -> dict[str, str]:
+        """What would be done: images, steps, network and its cost, by name."""
+        store, labels = Store(self.store), self.read_labels()
+        labels.check_store(store)
+        if self.config.holdout_identities:
+            labels = labels.hold_out(self.config.holdout_identities, seed=self.config.seed)
+        config, images = self.config, int(labels.keep.sum())
+        steps = math.ceil(config.schedule.epochs * images / config.batch_size)
+        with torch.device("meta"):
+            cost = count(build_backbone(config.backbone), config.backbone.input_size)
+        peak = config.optimizer.learning_rate * config.batch_size / 256
+        return {
+            "images": f"{images:,} of {len(labels.kept_identities):,} identities",
+            "held out": f"{config.holdout_identities} identities",
+            "steps": f"{steps:,} of {config.batch_size} images",
+            "backbone": f"{config.backbone.name}, {cost.macs / 1e9:.2f} G multiply-adds, "
+            f"{cost.params / 1e6:.2f} M parameters",
+            "head": f"{config.head.kind}, margin {config.head.margin:g}",
+            "learning rate": f"{peak:g} at its peak, {config.schedule.shape}",
+            "precision": config.precision,
+        }
+
+    def trainer(self, out: Path, *, device: torch.device, workers: int = 1) -> Trainer:
+        """Open everything and make the trainer of a run's folder.
+
+        Args:
+            out: The run's folder; one that the same training began goes on.
+            device: Where to train.
+            workers: Processes that decode.
+        """
+        store, labels = Store(self.store), self.read_labels()
+        labels.check_store(store)
+        start_from = Checkpoint.open(self.start_from) if self.start_from else None
+        settings = {
+            "config": to_dict(self.config),
+            "store": {"path": str(self.store.resolve()), "fingerprint": store.fingerprint},
+            "labels": labels.fingerprint,
+            "start_from": start_from.fingerprint if start_from else None,
+        }
+        versions = {
+            "openmfr": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+        return Trainer(
+            self.config,
+            store=store,
+            labels=labels,
+            run=Run(out, settings=settings, versions=versions),
+            device=device,
+            workers=workers,
+            start_from=start_from,
+        )
