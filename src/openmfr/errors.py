@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class UserError(ValueError):
@@ -17,6 +18,10 @@ class UserError(ValueError):
     def __init__(self, *, where: str, found: str, allowed: str, next_step: str) -> None:
         super().__init__(f"{where}: found {found}; allowed: {allowed}; {next_step}")
         self.where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process sends its error pickled; by default that calls __init__ with the text.
+        return type(self).__new__, (type(self), str(self)), self.__dict__
 
 
 class CombinedUserError(UserError):

@@ -277,7 +277,7 @@ class StoreWriter:
             "shards": entries,
         }
         write_json(self.path / MANIFEST, manifest)
-        (self.path / SETTINGS).unlink()
+        (self.path / SETTINGS).unlink(missing_ok=True)
         return Store(self.path)
 
     def _shard_path(self, number: int) -> Path:

@@ -8,7 +8,7 @@ intervals, and the report draws them. Nothing behind this seam knows which proto
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -64,10 +64,11 @@ class Comparisons:
 
     def only(self, keep: BoolArray) -> Comparisons:
         """Keep some of the pairs, shape (P,)."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Comparisons(
-            **{name: None if column is None else column[keep] for name, column in columns.items()}
-        )
+        columns: dict[str, Any] = {}
+        for column in fields(self):
+            values = getattr(self, column.name)
+            columns[column.name] = None if values is None else values[keep]
+        return Comparisons(**columns)
 
     def worst_false_matches(self, count: int) -> IntArray:
         """Return the pairs of different people that look most alike, highest score first."""
@@ -129,6 +130,7 @@ def _directions(embedding: FloatArray, index: IntArray) -> FloatArray:
             where=f"embedding {index[bad[0]]}",
             found=f"length {length[bad[0], 0]:g}",
             allowed="finite vectors other than zero",
-            next_step="check the model that made it and embed again",
+            next_step="embed the image (labels may have left it out), or check the model",
         )
-    return rows / length
+    directions: FloatArray = rows / length
+    return directions

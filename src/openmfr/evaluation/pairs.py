@@ -70,7 +70,7 @@ class PairList:
                 where=f"pair {pair + 1} (images {self.index_a[pair]} and {self.index_b[pair]})",
                 found=f"{said}, but identities {identity_a[pair]} and {identity_b[pair]}",
                 allowed="one identity in a genuine pair, two in an impostor pair, none unknown",
-                next_step=f"mend the list or the labels; {bad.size:,} of {len(self):,} pairs differ",
+                next_step=f"mend the list or the labels; {bad.size:,} of {len(self):,} differ",
             )
         return Comparisons(
             score=cosine_of_pairs(embedding, self.index_a, self.index_b),
@@ -201,9 +201,9 @@ def _build(
 
 
 def _find(source: str | None, known: Mapping[str, int], *, where: str) -> int:
+    source = source or ""
     if source in known:
         return known[source]
-    source = source or ""
     asked = PurePosixPath(source)
     # Comparing with every source of a large store takes minutes; a slip leaves one part right.
     near = [s for s in known if s.endswith(asked.name) or s.startswith(f"{asked.parent}/")]

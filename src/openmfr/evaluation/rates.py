@@ -137,9 +137,7 @@ class RankedScores:
     def _cumulate(self, rank: npt.NDArray[np.intp], weight: FloatArray | None) -> FloatArray:
         """Weight of the scores below each threshold; whole numbers, so exact in float64."""
         counted = np.zeros(self._threshold.size)
-        np.cumsum(
-            np.bincount(rank, weights=weight, minlength=counted.size - 1), out=counted[1:]
-        )
+        np.cumsum(np.bincount(rank, weights=weight, minlength=counted.size - 1), out=counted[1:])
         return counted
 
 

@@ -107,9 +107,7 @@ def _unrank(rank: IntArray) -> IntArray:
     return np.stack([rank - larger * (larger - 1) // 2, larger], axis=1)
 
 
-def _draw_impostors(
-    images_of: list[IntArray], quota: int, rng: np.random.Generator
-) -> IntArray:
+def _draw_impostors(images_of: list[IntArray], quota: int, rng: np.random.Generator) -> IntArray:
     """Draw until there are `quota` different pairs; the caller knows that there are so many."""
     drawn: dict[tuple[int, int], None] = {}
     while len(drawn) < quota:

@@ -58,7 +58,7 @@ class Accuracy:
 
     Attributes:
         mean: Mean over the folds.
-        std: Standard deviation over the folds, as LFW results are quoted (mean ± std).
+        std: Population standard deviation over the folds, as results on LFW are quoted.
         folds: Accuracy of each fold.
         threshold: Mean of the thresholds that the folds were tested with.
         guessing: Accuracy of always answering what is right more often.
@@ -124,8 +124,7 @@ class VerificationResult:
             "accuracy": vars(self.accuracy)
             | {"mean": vars(self.accuracy.mean), "folds": list(self.accuracy.folds)},
             "rates": [
-                vars(rate) | {"fnmr": vars(rate.fnmr), "tar": vars(rate.tar)}
-                for rate in self.rates
+                vars(rate) | {"fnmr": vars(rate.fnmr), "tar": vars(rate.tar)} for rate in self.rates
             ],
             "eer": vars(self.eer),
             "auc": vars(self.auc),
@@ -194,8 +193,7 @@ def measure(
         eer=measured[1],
         auc=measured[2],
         rates=tuple(
-            _rate(statistics.curve, fmr, fnmr)
-            for fmr, fnmr in zip(fmrs, measured[3:], strict=True)
+            _rate(statistics.curve, fmr, fnmr) for fmr, fnmr in zip(fmrs, measured[3:], strict=True)
         ),
         kinds=kinds,
         confidence=confidence,
@@ -229,7 +227,7 @@ class _Statistics:
         share = float(self._is_genuine.mean())
         return Accuracy(
             mean=mean,
-            std=float(accuracies.std(ddof=1)),
+            std=float(accuracies.std()),
             folds=tuple(accuracies.tolist()),
             threshold=float(thresholds.mean()),
             guessing=max(share, 1 - share),
@@ -246,7 +244,9 @@ def _rate(curve: ErrorCurve, fmr: float, fnmr: Measured) -> RateAtFmr:
     point = curve.at_fmr(fmr)
     expected = point.expected_false_matches
     if expected * (1 + 1e-12) < 1:
-        reason = f"refused: needs at least {1 / fmr:,.0f} impostor pairs, has {curve.impostors:,.0f}"
+        reason = (
+            f"refused: needs at least {1 / fmr:,.0f} impostor pairs, has {curve.impostors:,.0f}"
+        )
         return RateAtFmr(
             fmr=fmr,
             threshold=None,
@@ -255,9 +255,7 @@ def _rate(curve: ErrorCurve, fmr: float, fnmr: Measured) -> RateAtFmr:
         )
     if not point.is_supported:
         fnmr = replace(fnmr, flag=f"rests on {expected:.2g} expected false matches")
-    return RateAtFmr(
-        fmr=fmr, threshold=point.threshold, expected_false_matches=expected, fnmr=fnmr
-    )
+    return RateAtFmr(fmr=fmr, threshold=point.threshold, expected_false_matches=expected, fnmr=fnmr)
 
 
 def _with_folds(comparisons: Comparisons, *, seed: int) -> tuple[Comparisons, list[str]]:

@@ -140,7 +140,7 @@ def warp(photo: UInt8Array, crop_to_photo: FloatArray, size: int) -> UInt8Array:
         return np.zeros((size, size, 3), np.uint8)
     region = Image.fromarray(photo).crop((low[0], low[1], high[0], high[1]))
     pixels_per_pixel = float(np.sqrt(abs(np.linalg.det(linear))))
-    block = max(1, int(pixels_per_pixel))
+    block = max(1, int(pixels_per_pixel + 1e-6))  # twice is 1.9999… at times
     if block > 1:
         region = region.reduce(block)
     # Pillow's centres lie at halves: shift the crop's by −½, the photo's by +½.

@@ -35,9 +35,9 @@ FloatArray = npt.NDArray[np.float64]
 #: Photos are shrunk below this edge before detection, which looks at 128 or 192 pixels anyway.
 _MAX_EDGE: Final = 1280
 
-#: The square given to Face Mesh, in edges of the detector's box: the first in which it finds the
-#: face is taken. Larger ones sometimes hold the neighbour's face.
-_CUTS: Final = (2.0, 1.5)
+#: The squares given to Face Mesh, in edges of the detector's box: the first in which it finds the
+#: face is taken.
+_CUTS: Final = (2.0, 1.5, 2.5)
 
 #: Without Face Mesh's agreement a face needs this score. Masked people reach .86, a mask on a table
 #: .66.
@@ -119,7 +119,7 @@ class FaceMeshDetector:
             vertices = self._vertices(crop)
             if vertices is not None:
                 landmarks = np.array([vertices[group].mean(axis=0) for group in _VERTICES]) + corner
-                if _belongs(landmarks, box):
+                if _is_plausible(landmarks, box):
                     return landmarks, ""
         crop, corner = _cut_out(photo, box, _CUTS[0])
         again = max(self._boxes(self._near, crop), key=lambda found: found.edge, default=None)
@@ -136,7 +136,7 @@ class FaceMeshDetector:
             location = found.location_data
             box = location.relative_bounding_box
             left_top = np.array([box.xmin, box.ymin])
-            corners = np.array([left_top, left_top + [box.width, box.height]])
+            corners = np.array([left_top, left_top + np.array([box.width, box.height])])
             points = np.array([(point.x, point.y) for point in location.relative_keypoints[:4]])
             boxes.append(_Box(float(found.score[0]), corners * edges - 0.5, points * edges - 0.5))
         return boxes
@@ -158,12 +158,12 @@ def _cut_out(photo: Image.Image, box: _Box, cut: float) -> tuple[UInt8Array, Flo
     return np.asarray(crop), np.array([left, top], np.float64)
 
 
-def _belongs(landmarks: FloatArray, box: _Box) -> bool:
-    """Whether the eyes and the mouth lie inside the box: in a crowd, Face Mesh may take another."""
+def _is_plausible(landmarks: FloatArray, box: _Box) -> bool:
+    """Whether landmarks are those of the box's face: Face Mesh may find the neighbour's."""
     middle = landmarks.mean(axis=0)
+    is_inside = ((box.corners[0] <= middle) & (middle <= box.corners[1])).all()
     spread = float(np.ptp(landmarks, axis=0).max())
-    inside = (box.corners[0] <= middle) & (middle <= box.corners[1])
-    return bool(inside.all()) and 0.2 <= spread / box.edge <= 1.2
+    return bool(is_inside) and 0.2 <= spread / box.edge <= 1.2
 
 
 def _process(model: Any, photo: UInt8Array) -> Any:

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -23,13 +23,12 @@ UInt8Array = npt.NDArray[np.uint8]
 MAX_PIXELS: Final = 100_000_000
 
 #: Pillow knows sixty formats; some of the others start programs or hold vector graphics.
-_FORMATS: Final = (
-    "JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000",
-)  # fmt: skip
+_FORMATS: Final = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 
 #: File names that a folder of photos is searched for.
 PHOTO_SUFFIXES: Final = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .gif .webp .bmp .tif .tiff .ppm .pgm .avif .jp2".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".webp", ".bmp"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2"}
 )
 
 _ORIENTATION: Final = 0x0112  # EXIF tag
@@ -68,7 +67,7 @@ def read_photo(source: Path | bytes) -> Photo:
     Raises:
         PhotoError: If it is missing, empty, no picture, larger than `MAX_PIXELS`, or incomplete.
     """
-    encoded = source if isinstance(source, bytes) else _read(source)
+    encoded = source if isinstance(source, bytes) else read_file(source)
     if not encoded:
         raise PhotoError("empty file")
     with warnings.catch_warnings():
@@ -80,13 +79,18 @@ def read_photo(source: Path | bytes) -> Photo:
             raise
         except Image.DecompressionBombError as error:
             raise PhotoError(f"too large: {error}") from error
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise PhotoError("not a picture: no known format") from error
         except Exception as error:  # decoders raise whatever they like on damaged bytes
             raise PhotoError(f"damaged or incomplete: {error}") from error
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Read a photo's bytes.
+
+    Raises:
+        PhotoError: If the file cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

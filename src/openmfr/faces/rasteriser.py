@@ -103,6 +103,7 @@ def _draw(
         area = bx * cy - cx * by
         if area == 0 or (cull and area < 0):
             continue
+        inverse = 1.0 / area
         left = max(0, int(np.ceil(ax + min(0.0, bx, cx) - _TOLERANCE)))
         right = min(width - 1, int(np.floor(ax + max(0.0, bx, cx) + _TOLERANCE)))
         top = max(0, int(np.ceil(ay + min(0.0, by, cy) - _TOLERANCE)))
@@ -110,8 +111,8 @@ def _draw(
         for y in range(top, bottom + 1):
             for x in range(left, right + 1):
                 px, py = x - ax, y - ay
-                wb = (px * cy - cx * py) / area
-                wc = (bx * py - px * by) / area
+                wb = (px * cy - cx * py) * inverse
+                wc = (bx * py - px * by) * inverse
                 wa = 1.0 - wb - wc
                 if wa < -_TOLERANCE or wb < -_TOLERANCE or wc < -_TOLERANCE:
                     continue

@@ -10,7 +10,8 @@ cosine everywhere (a closer embedding is never punished), and has a finite gradi
 for cosines that rounding has put a little outside.
 
 Gradients are those of the function itself. arcface_torch applies its ArcFace margin outside of
-autograd, which leaves out the derivative sin(θ + m) / sin θ.
+autograd, which leaves out the derivative sin(θ + m) / sin θ; at m = 0.5 that changes the gradient
+by an embedding by about 12 % at θ = 90°, 4 % at 80°, nothing at 76° and 12 % again at 60°.
 """
 
 from __future__ import annotations
@@ -54,20 +55,21 @@ def arcface(cosines: Tensor, *, margin: float) -> Tensor:
         margin: m in radians, 0 to π / 2.
 
     Returns:
-        The lowered cosines, −2 + cos m to cos m. Within rounding of θ = 0, where the slope
-        sin(θ + m) / sin θ has no bound, the gradient is that of the factor cos m alone.
+        The lowered cosines, −2 + cos m to cos m. At θ = 0, where the slope sin(θ + m) / sin θ has
+        no bound, the gradient is cos m.
 
     Source:
         ArcFace, https://arxiv.org/abs/1801.07698, eq. 3.
 
     Example:
-        >>> degrees = torch.tensor([0.0, 60.0, 90.0, 180.0])
-        >>> arcface(torch.cos(torch.deg2rad(degrees)), margin=math.pi / 6)
-        tensor([ 0.8660,  0.0000, -0.5000, -1.1340])
+        >>> degrees = torch.tensor([0.0, 30.0, 90.0, 180.0])
+        >>> arcface(degrees.deg2rad().cos(), margin=math.pi / 6)
+        tensor([ 0.8660,  0.5000, -0.5000, -1.1340])
     """
-    # (1 − c)(1 + c) keeps its digits near ±1, where 1 − c² has lost them; the clamp keeps the
-    # square root's gradient finite there, and torch.where must see no NaN in either branch.
-    squared_sine = ((1 - cosines) * (1 + cosines)).clamp_min(torch.finfo(cosines.dtype).eps)
-    widened = cosines * math.cos(margin) - squared_sine.sqrt() * math.sin(margin)
+    # (1 − c)(1 + c) keeps its digits near ±1, where 1 − c² has lost them. At ±1 the clamp stops
+    # the square root's infinite gradient, which torch.where would turn into NaN even at −1.
+    smallest = torch.finfo(cosines.dtype).eps ** 2
+    sines = ((1 - cosines) * (1 + cosines)).clamp_min(smallest).sqrt()
+    widened = cosines * math.cos(margin) - sines * math.sin(margin)
     lowered = cosines - (1 - math.cos(margin))
     return torch.where(cosines > -math.cos(margin), widened, lowered)

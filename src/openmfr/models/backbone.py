@@ -64,7 +64,9 @@ class BackboneConfig:
         return ":" in self.name
 
     def _faults(self) -> Iterable[UserError]:
-        if not self.is_custom and self.name not in BACKBONES:
+        parts = self.name.replace(":", ".", 1).split(".")
+        is_known = self.name in BACKBONES
+        if not (is_known or (self.is_custom and all(part.isidentifier() for part in parts))):
             yield UserError(
                 where="backbone.name",
                 found=self.name,
@@ -127,20 +129,22 @@ def build_backbone(config: BackboneConfig) -> nn.Module:
 def _import_class(name: str) -> type[nn.Module]:
     module_name, _, class_name = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
         raise UserError(
             where="backbone.name",
             found=f"{name} ({error})",
             allowed="package.module:Class that can be imported",
             next_step="check the spelling, and install the package or add its folder to PYTHONPATH",
         ) from error
+    found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        networks = [n for n, v in vars(module).items() if isinstance(v, type)]
         raise UserError(
             where="backbone.name",
-            found=f"{name}, which is no class of networks",
-            allowed="a subclass of torch.nn.Module",
-            next_step="name the class itself, not a function that builds it",
+            found=f"{name}, which is {'missing' if found is None else 'no class of networks'}",
+            allowed=f"a subclass of torch.nn.Module in {module_name}",
+            next_step=nearest(class_name, networks),
         )
     return found
 

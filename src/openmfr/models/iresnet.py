@@ -58,7 +58,7 @@ class IResNet(nn.Module):
         blocks: Residual blocks in each of the four stages, at least one; each stage halves H × W.
         input_size: Height and width of the input in pixels, a multiple of 16.
         width: Channels of the first stage; each later stage doubles them.
-        activation_name: "prelu" as published, or "relu", which trains half as fast again on CPUs.
+        activation_name: "prelu" as published, or "relu", which trains faster on CPUs.
         embedding_dim: D.
         dropout: Dropout before the embedding's linear layer, 0 to below 1.
 

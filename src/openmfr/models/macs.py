@@ -90,18 +90,18 @@ def count(network: nn.Module, input_size: int) -> Cost:
     )
 
 
-class _CountingMode(TorchDispatchMode):
+class _CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up multiply-adds and element operations of all that runs inside it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.matmul = 0
         self.elementwise = 0
 
     def __torch_dispatch__(
         self,
         func: Any,
-        types: Any,
+        _types: Any,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:

@@ -25,7 +25,7 @@ LAST_CHANNELS = 512
 
 
 class InvertedResidual(nn.Module):
-    """1 × 1 (expand) → depth-wise 3 × 3 (stride) → 1 × 1 (project); added to the input if it fits."""
+    """1 × 1 (expand) → depth-wise 3 × 3 (stride) → 1 × 1 (project), plus the input if it fits."""
 
     def __init__(self, in_channels: int, channels: int, *, expansion: int, stride: int) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ def to_input(images: Tensor, size: int) -> Tensor:
     Example:
         >>> black_and_white = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
         >>> images = to_input(black_and_white.expand(2, 112, 112, 3), 64)
-        >>> images.shape, images.amin().item(), images.amax().item()
+        >>> images.shape, round(images.min().item(), 4), round(images.max().item(), 4)
         (torch.Size([2, 3, 64, 64]), -1.0, 1.0)
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:

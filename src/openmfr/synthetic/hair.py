@@ -14,7 +14,8 @@ import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
 from openmfr.synthetic.head import BOTTOM, COLUMNS, ROWS, head_model
-from openmfr.synthetic.noise import smooth_noise
+from openmfr.synthetic.noise import enlarge, smooth_noise
+from openmfr.synthetic.shot import Headwear
 from openmfr.synthetic.texture import TEXTURE_SHAPE, texels
 
 Float32Array = npt.NDArray[np.float32]
@@ -60,12 +61,14 @@ def grow_hair(
     is_long = bool(rng.random() < 0.4)
     edge_at = _edge(rng, is_long)
     parting = rng.normal(0, 0.05)
-    ragged = 0.03 * smooth_noise(rng, (3, 70), TEXTURE_SHAPE)[..., 0]
+    ragged = 0.025 * smooth_noise(rng, (3, 110), TEXTURE_SHAPE)
+    ragged += 0.035 * smooth_noise(rng, (3, 30), TEXTURE_SHAPE)
     edge = edge_at(np.abs(place.angle)) + parting * np.sin(2 * place.angle) + ragged
     opacity = np.clip((edge - place.y) / rng.uniform(0.03, 0.10) + 0.5, 0, 1)
     strands = 1 + 0.30 * smooth_noise(rng, (6, 180), TEXTURE_SHAPE)
     strands = strands * (1 + 0.15 * smooth_noise(rng, (10, 14), TEXTURE_SHAPE))
-    texture = np.concatenate([np.clip(colour * strands, 0.003, 0.9), opacity[..., None]], axis=2)
+    tinted = np.clip(colour * strands[..., None], 0.003, 0.9)
+    texture = np.concatenate([tinted, opacity[..., None]], axis=2)
     top, side = rng.uniform(0.03, 0.20), rng.uniform(0.02, 0.14) + 0.08 * is_long
     return Hair(
         vertices=_stand_off(shape, edge_at, top=top, side=side, is_long=is_long),
@@ -74,8 +77,42 @@ def grow_hair(
     )
 
 
+def wear(headwear: Headwear, shape: Float32Array, hair: Hair | None) -> Hair:
+    """Put a cap or a scarf over a head and its hair.
+
+    Args:
+        headwear: What is worn.
+        shape: The identity's vertices at rest, shape (V, 3).
+        hair: What is under it.
+
+    Returns:
+        The cloth's surface, to be drawn like hair.
+    """
+    front, temple, ear, nape = headwear.edge
+    edge_at = PchipInterpolator((0.0, 0.85, 1.6, np.pi), (front, temple, ear, nape))
+    is_scarf = nape > 1
+    cloth = _stand_off(
+        shape, edge_at, top=headwear.thickness, side=headwear.thickness, is_long=is_scarf
+    )
+    place = texels()
+    step = (slice(None, None, 4), slice(None, None, 4))
+    opacity = np.clip((edge_at(np.abs(place.angle[step])) - place.y[step]) / 0.02 + 0.5, 0, 1)
+    texture = np.concatenate([enlarge(headwear.cloth, opacity.shape), opacity[..., None]], axis=2)
+    return Hair(
+        vertices=cloth if hair is None else _outer(cloth, hair.vertices),
+        triangles=_with_hair(opacity),
+        texture=texture.astype(np.float32),
+    )
+
+
+def _outer(one: Float32Array, other: Float32Array) -> Float32Array:
+    """At each vertex, the surface that stands further from the axis."""
+    further = np.hypot(one[:, 0], one[:, 2]) > np.hypot(other[:, 0], other[:, 2])
+    return np.where(further[:, None], one, other)
+
+
 def _edge(rng: np.random.Generator, is_long: bool) -> PchipInterpolator:
-    front = rng.uniform(-0.78, -0.50) if rng.random() < 0.65 else rng.uniform(-0.46, -0.25)
+    front = rng.uniform(-0.78, -0.50) if rng.random() < 0.8 else rng.uniform(-0.46, -0.28)
     temple = front + rng.uniform(-0.10, 0.22)
     if is_long:
         length = rng.uniform(0.55, BOTTOM)
@@ -110,8 +147,8 @@ def _stand_off(
 
 def _with_hair(opacity: Float32Array) -> Int32Array:
     """The head's triangles over which the opacity is above zero at some corner."""
-    rows = np.linspace(0, TEXTURE_SHAPE[0] - 1, ROWS).round().astype(int)
-    columns = np.linspace(0, TEXTURE_SHAPE[1] - 1, COLUMNS).round().astype(int)
+    rows = np.linspace(0, opacity.shape[0] - 1, ROWS).round().astype(int)
+    columns = np.linspace(0, opacity.shape[1] - 1, COLUMNS).round().astype(int)
     has_hair = opacity[rows][:, columns].ravel() > 0
     triangles = head_model().triangles
     return np.ascontiguousarray(triangles[has_hair[triangles].any(axis=1)])

@@ -11,7 +11,7 @@ Float32Array = npt.NDArray[np.float32]
 
 
 def smooth_noise(
-    rng: np.random.Generator, cells: tuple[int, int], shape: tuple[int, int], channels: int = 1
+    rng: np.random.Generator, cells: tuple[int, int], shape: tuple[int, int]
 ) -> Float32Array:
     """Draw a smooth field with mean 0 and a standard deviation of roughly 0.6.
 
@@ -19,12 +19,11 @@ def smooth_noise(
         rng: Source of randomness.
         cells: Rows and columns of independent normal values.
         shape: Rows and columns of the field.
-        channels: Independent fields.
 
     Returns:
-        Shape (H, W, channels), float32.
+        Shape (H, W), float32.
     """
-    return enlarge(rng.standard_normal((*cells, channels), dtype=np.float32), shape)
+    return enlarge(rng.standard_normal((*cells, 1), dtype=np.float32), shape)[..., 0]
 
 
 def enlarge(grid: Float32Array, shape: tuple[int, int]) -> Float32Array:
@@ -41,19 +40,28 @@ def enlarge(grid: Float32Array, shape: tuple[int, int]) -> Float32Array:
         >>> enlarge(np.ones((2, 3, 1), dtype=np.float32), (4, 5)).std().item()
         0.0
     """
-    down, across = _weights(grid.shape[0], shape[0]), _weights(grid.shape[1], shape[1])
-    wide: Float32Array = np.einsum("yh,hwc,xw->yxc", down, grid, across, optimize=True)
-    return wide
+    tall = _enlarge_rows(grid, shape[0])
+    return np.swapaxes(_enlarge_rows(np.swapaxes(tall, 0, 1), shape[1]), 0, 1)
+
+
+def _enlarge_rows(grid: Float32Array, rows: int) -> Float32Array:
+    cells, weights = _taps(grid.shape[0], rows)
+    out = grid[cells[0]] * weights[0]
+    for cell, weight in zip(cells[1:], weights[1:], strict=True):
+        out += grid[cell] * weight
+    return out
 
 
 @cache
-def _weights(cells: int, size: int) -> Float32Array:
-    """Spline weights of every cell at every output position, shape (size, cells)."""
+def _taps(cells: int, size: int) -> tuple[npt.NDArray[np.intp], Float32Array]:
+    """The three cells around every output position, and their spline weights.
+
+    Returns:
+        Cells, shape (3, size), and weights, shape (3, size, 1, 1).
+    """
     place = (np.arange(size) + 0.5) / size * cells - 0.5
-    distance = np.abs(place[:, None] - np.arange(-1, cells + 1)[None])
-    near = 0.75 - distance**2
-    far = 0.5 * (1.5 - distance) ** 2
-    weights = np.where(distance < 0.5, near, np.where(distance < 1.5, far, 0.0))
-    weights[:, 1] += weights[:, 0]  # the border's cell stands for those beyond it
-    weights[:, -2] += weights[:, -1]
-    return np.ascontiguousarray(weights[:, 1:-1], dtype=np.float32)
+    nearest = np.round(place).astype(np.intp)
+    offset = place - nearest
+    weights = np.stack([0.5 * (0.5 - offset) ** 2, 0.75 - offset**2, 0.5 * (0.5 + offset) ** 2])
+    around = np.clip(nearest + np.array([[-1], [0], [1]]), 0, cells - 1)
+    return around, weights[..., None, None].astype(np.float32)

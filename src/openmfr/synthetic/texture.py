@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.synthetic.head import COLUMNS, EYE, MOUTH_CORNER, ROWS, head_model
-from openmfr.synthetic.noise import enlarge, smooth_noise
+from openmfr.synthetic.noise import smooth_noise
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -68,7 +68,7 @@ def linear(srgb: tuple[int, int, int]) -> Float32Array:
 
 def draw_hair_colour(rng: np.random.Generator) -> Float32Array:
     """Draw a natural hair colour, linear RGB, shape (3,)."""
-    weights = np.array([0.27, 0.25, 0.20, 0.12, 0.06, 0.10])
+    weights = np.array([0.34, 0.30, 0.20, 0.06, 0.05, 0.05])
     colour = linear(_HAIR[rng.choice(len(_HAIR), p=weights)])
     return (colour * rng.uniform(0.7, 1.3)).astype(np.float32)
 
@@ -85,7 +85,7 @@ def paint_head(rng: np.random.Generator, hair_colour: Float32Array) -> Float32Ar
     """
     place = texels()
     skin = _draw_skin_colour(rng)
-    albedo = np.broadcast_to(skin, (*TEXTURE_SHAPE, 3)).copy()
+    albedo = np.broadcast_to(skin[:, None, None], (3, *TEXTURE_SHAPE)).copy()
     _mottle(albedo, place, rng)
     _wrinkles(albedo, place, rng)
     _marks(albedo, place, rng)
@@ -94,8 +94,9 @@ def paint_head(rng: np.random.Generator, hair_colour: Float32Array) -> Float32Ar
     _brows(albedo, place, rng, hair_colour)
     _eyes(albedo, place, rng)
     _hollows(albedo, place)
-    opaque = np.ones((*TEXTURE_SHAPE, 1), np.float32)
-    return np.concatenate([np.clip(albedo, 0.002, 0.95), opaque], axis=2)
+    texture = np.ones((*TEXTURE_SHAPE, 4), np.float32)
+    texture[..., :3] = np.moveaxis(np.clip(albedo, 0.002, 0.95), 0, -1)
+    return texture
 
 
 def _draw_skin_colour(rng: np.random.Generator) -> Float32Array:
@@ -107,22 +108,39 @@ def _draw_skin_colour(rng: np.random.Generator) -> Float32Array:
 
 
 def _blend(albedo: Float32Array, colour: Float32Array, cover: Float32Array) -> None:
-    """Lay a colour over the albedo with the given cover, 0–1, shape `TEXTURE_SHAPE`."""
-    albedo += (colour - albedo) * np.clip(cover, 0, 1)[..., None]
+    """Lay a colour, per channel a number or a picture, over the albedo with the given cover, 0–1.
+
+    The albedo has its channels first here, shape (3, *TEXTURE_SHAPE): numpy works along rows.
+    """
+    cover = np.clip(cover, 0, 1)
+    for channel in range(3):
+        albedo[channel] += (colour[channel] - albedo[channel]) * cover
 
 
 def _darken(albedo: Float32Array, amount: Float32Array) -> None:
     """Darken by a fraction; blue and green more than red, as blood and melanin do."""
-    albedo *= 1 - np.clip(amount, 0, 0.95)[..., None] * np.float32([0.8, 1.0, 1.05])
+    amount = np.clip(amount, 0, 0.95)
+    for channel, weight in enumerate((0.8, 1.0, 1.05)):
+        albedo[channel] *= 1 - np.float32(weight) * amount
 
 
 def _spot(
-    place: Texels, centre: tuple[float, float], width: tuple[float, float], power: float = 2
+    place: Texels, centre: tuple[float, float], width: tuple[float, float]
 ) -> Float32Array:
     """A soft spot on the front of the face and its mirror image, 0–1."""
-    dx, dy = np.abs(place.x) - centre[0], place.y - centre[1]
-    far = np.abs(dx / width[0]) ** power + np.abs(dy / width[1]) ** power
-    return np.exp(-far) * (place.z > 0)
+    dx = (np.abs(place.x) - np.float32(centre[0])) / np.float32(width[0])
+    dy = (place.y - np.float32(centre[1])) / np.float32(width[1])
+    return _bell(dx) * _bell(dy) * (place.z > 0)
+
+
+def _bell(distance: Float32Array) -> Float32Array:
+    """1 at 0 and half of it at 0.83."""
+    return np.exp(-(distance * distance))
+
+
+def _plateau(distance: Float32Array) -> Float32Array:
+    """1 within about 0.5, half of it at 0.91, and nothing from 1.6."""
+    return _bell(distance * distance)
 
 
 def _inside(signed: Float32Array, softness: float) -> Float32Array:
@@ -133,32 +151,35 @@ def _inside(signed: Float32Array, softness: float) -> Float32Array:
 def _mottle(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> None:
     for cells, strength in ((5, 0.06), (18, 0.05), (90, 0.05)):
         albedo *= 1 + strength * smooth_noise(rng, (cells, cells), TEXTURE_SHAPE)
-    albedo *= 1 + 0.02 * smooth_noise(rng, (8, 8), TEXTURE_SHAPE, 3)
+    for channel in range(3):
+        albedo[channel] *= 1 + 0.02 * smooth_noise(rng, (8, 8), TEXTURE_SHAPE)
     for centre, width in (((0.40, 0.36), (0.16, 0.14)), ((0.0, 0.38), (0.10, 0.10))):
         flush = _spot(place, centre, width) * rng.uniform(0, 0.22)
-        albedo *= 1 - flush[..., None] * np.float32([0.0, 0.9, 0.8])
+        albedo[1:] *= 1 - 0.85 * flush
     _darken(albedo, _spot(place, (0.30, 0.11), (0.13, 0.04)) * rng.uniform(0, 0.3))
 
 
 def _wrinkles(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> None:
     age = rng.uniform(0, 1) ** 2
-    bend = 0.02 * smooth_noise(rng, (4, 6), TEXTURE_SHAPE)[..., 0]
-    for height in (-0.36, -0.45, -0.54):
-        line = np.exp(-(((place.y - height + bend) / 0.012) ** 2) - (place.x / 0.34) ** 4)
-        _darken(albedo, 0.22 * age * line * (place.z > 0))
+    bend = 0.02 * smooth_noise(rng, (4, 6), TEXTURE_SHAPE)
+    forehead = _plateau(place.x / 0.34) * (place.z > 0)
+    lines = sum(_bell((place.y - height + bend) / 0.012) for height in (-0.36, -0.45, -0.54))
     fold = np.abs(place.x) - (0.17 + 0.38 * (place.y - 0.44)) + bend
-    along = np.exp(-(((place.y - 0.58) / 0.14) ** 4))
-    _darken(albedo, rng.uniform(0.05, 0.35) * np.exp(-((fold / 0.018) ** 2)) * along)
+    smile_line = _bell(fold / 0.018) * _plateau((place.y - 0.58) / 0.14)
     fan = np.abs(place.x) - 0.53
-    rays = np.maximum(0, np.sin((place.y - 0.2 * fan) * 130)) * np.exp(-((fan / 0.05) ** 2))
-    _darken(albedo, 0.25 * age * rays * np.exp(-((place.y / 0.09) ** 2)) * (place.z > 0))
+    rays = np.maximum(0, np.sin((place.y - 0.2 * fan) * 130)) * _bell(fan / 0.05)
+    crow_feet = rays * _bell(place.y / 0.09) * (place.z > 0)
+    smile_strength = rng.uniform(0.05, 0.35)
+    _darken(
+        albedo, age * (0.22 * lines * forehead + 0.25 * crow_feet) + smile_strength * smile_line
+    )
 
 
 def _marks(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> None:
-    freckles = smooth_noise(rng, (110, 130), TEXTURE_SHAPE)[..., 0]
+    freckles = smooth_noise(rng, (110, 130), TEXTURE_SHAPE)
     amount = max(0.0, rng.normal(-0.1, 0.25))
     _darken(albedo, amount * np.maximum(freckles - 0.5, 0) * _spot(place, (0.25, 0.2), (0.4, 0.3)))
-    for _ in range(rng.integers(0, 6)):
+    for _ in range(rng.integers(0, 9)):
         angle, y = rng.uniform(-1.0, 1.0), rng.uniform(-0.5, 1.0)
         distance = np.hypot((place.angle - angle) * 0.8, place.y - y)
         _darken(albedo, _inside(rng.uniform(0.010, 0.026) - distance, 0.012) * rng.uniform(0.4, 0.8))
@@ -171,18 +192,19 @@ def _lips(
     bow = rng.uniform(0.0, 0.02)
     across = np.clip(np.abs(place.x) / (MOUTH_CORNER[0] + 0.005), 0, 1)
     line = MOUTH_CORNER[1] + 0.005
-    dip = bow * np.exp(-((place.x / 0.035) ** 2))
-    above = place.y - (line - upper * (1 - across**1.7) + dip)
-    below = line + lower * (1 - across**2.2) - place.y
+    dip = bow * _bell(place.x / 0.035)
+    above = place.y - (line - upper * (1 - across**2) + dip)
+    below = line + lower * (1 - across**2) - place.y
     cover = _inside(np.minimum(above, below), 0.016) * (across < 1) * (place.z > 0)
     redness = rng.uniform(0.35, 0.75)
     colour = skin * np.float32([0.85, 1 - redness, 1 - 0.9 * redness])
     streaks = 1 + 0.12 * smooth_noise(rng, (20, 120), TEXTURE_SHAPE)
-    _blend(albedo, colour * streaks, cover * rng.uniform(0.6, 0.95))
-    gap = _inside(0.0065 - np.abs(place.y - line), 0.003) * (across < 0.97) * (place.z > 0)
-    teeth = _inside(line - 0.001 - place.y, 0.002) * (across < 0.85)
-    mouth = linear((70, 22, 22)) * (1 - teeth[..., None]) + linear((205, 195, 180)) * teeth[..., None]
-    _blend(albedo, mouth.astype(np.float32), gap)
+    _blend(albedo, colour[:, None, None] * streaks, cover * rng.uniform(0.6, 0.95))
+    # What an open mouth shows is a strip a millimetre high; dropping the jaw stretches it.
+    gap = _inside(0.006 - np.abs(place.y - line), 0.003) * (across < 0.97) * (place.z > 0)
+    _blend(albedo, linear((60, 20, 20)), gap)
+    teeth = _inside(0.0018 - np.abs(place.y - line + 0.0018), 0.0015) * (across < 0.8)
+    _blend(albedo, linear((190, 180, 165)), teeth * gap)
 
 
 def _beard(
@@ -191,13 +213,14 @@ def _beard(
     if rng.random() > 0.4:
         return
     density = rng.uniform(0.15, 0.9)
-    grain = 1 + 0.5 * smooth_noise(rng, (128, 144), TEXTURE_SHAPE)[..., 0]
-    edge = 0.02 * smooth_noise(rng, (10, 14), TEXTURE_SHAPE)[..., 0]
+    grain = 1 + 0.5 * smooth_noise(rng, (128, 144), TEXTURE_SHAPE)
+    edge = 0.02 * smooth_noise(rng, (10, 14), TEXTURE_SHAPE)
     cheek_line = rng.uniform(0.45, 0.75) + 0.10 * np.cos(place.angle * 2.2)
     jaw = _inside(place.y - cheek_line + edge, 0.10) * _inside(1.22 - place.y, 0.1)
     jaw *= _inside(rng.uniform(0.5, 1.45) - np.abs(place.angle), 0.15)
-    lips = _spot(place, (0.0, 0.735), (0.27, 0.12), 4)
-    moustache = _spot(place, (0.0, 0.60), (0.24, 0.055), 4) * (rng.random() < 0.75)
+    lips = _plateau(place.x / 0.27) * _plateau((place.y - 0.735) / 0.12)
+    moustache = _plateau(place.x / 0.24) * _plateau((place.y - 0.60) / 0.055) * (place.z > 0)
+    moustache *= rng.random() < 0.75
     cover = np.maximum(jaw * (1 - lips), moustache * (1 - _spot(place, (0, 0.66), (0.02, 0.06))))
     _blend(albedo, hair_colour, cover * density * grain)
 
@@ -212,7 +235,7 @@ def _brows(
     peak = 1 - ((np.clip(along, 0, 1) - 0.62) / 0.62) ** 2
     middle = height - arch * peak - slope * along
     taper = thickness * np.clip(1.15 - 0.75 * along, 0.1, 1)
-    hairs = smooth_noise(rng, (90, 140), TEXTURE_SHAPE)[..., 0]
+    hairs = smooth_noise(rng, (90, 140), TEXTURE_SHAPE)
     signed = taper - np.abs(place.y - middle) + 0.006 * hairs
     ends = _inside(np.minimum(along, 1 - along), 0.12) * (place.z > 0)
     cover = _inside(signed, 0.02) * ends * rng.uniform(0.55, 0.95) * (1 + 0.25 * hairs)
@@ -220,35 +243,37 @@ def _brows(
 
 
 def _eyes(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> None:
-    half, rise, fall = rng.uniform(0.135, 0.165), rng.uniform(0.045, 0.07), rng.uniform(0.03, 0.048)
+    half, rise, fall = rng.uniform(0.14, 0.17), rng.uniform(0.052, 0.085), rng.uniform(0.035, 0.05)
+    front = place.z > 0
     dx, dy = np.abs(place.x) - EYE[0], place.y - EYE[1]
-    tilt = dy + rng.normal(0.06, 0.06) * dx
-    across = np.clip(np.abs(dx - 0.15 * half * (tilt < 0)) / half, 0, 1)
-    upper, lower = -rise * (1 - across**2.2), fall * (1 - across**2)
-    inside = np.minimum(tilt - upper, lower - tilt)
-    eye = _inside(inside, 0.014) * (np.abs(dx) < half * 1.05) * (place.z > 0)
-    crease = np.abs(tilt - upper + rng.uniform(0.022, 0.05)) - 0.002
-    near = np.exp(-((dx / (half * 1.1)) ** 4)) * (place.z > 0)
-    _darken(albedo, rng.uniform(0.0, 0.5) * _inside(0.004 - crease, 0.016) * near)
-    _blend(albedo, linear((218, 212, 206)), eye)
+    tilt = dy + rng.normal(0.04, 0.06) * dx
+    across = np.clip(np.abs(dx) / half, 0, 1)
+    upper, lower = -rise * (1 - across * across), fall * (1 - across * across)
+    within = (across < 1) & front
+    eye = _inside(np.minimum(tilt - upper, lower - tilt), 0.014) * within
+    near = _plateau(dx / (half * 1.1)) * front
+    crease = np.abs(tilt - upper + rng.uniform(0.022, 0.05))
+    _darken(albedo, rng.uniform(0.0, 0.5) * _inside(0.006 - crease, 0.016) * near)
+    _blend(albedo, linear((206, 200, 194)), eye)
     distance = np.hypot(dx, dy + 0.008)
     iris = linear(_IRIS[rng.integers(len(_IRIS))]) * rng.uniform(0.7, 1.3)
-    radius = rng.uniform(0.052, 0.060)
+    radius = rng.uniform(0.056, 0.066)
     _blend(albedo, iris, _inside(radius - distance, 0.012) * eye)
-    _blend(albedo, iris * 0.35, np.exp(-(((distance - radius) / 0.008) ** 2)) * 0.7 * eye)
-    _blend(albedo, linear((8, 8, 8)), _inside(0.024 - distance, 0.01) * eye)
-    glint = np.hypot(np.abs(place.x) - EYE[0] - 0.018 * np.sign(place.x), dy + 0.024)
+    _blend(albedo, iris * 0.35, _bell((distance - radius) / 0.008) * 0.7 * eye)
+    _blend(albedo, linear((8, 8, 8)), _inside(0.026 - distance, 0.01) * eye)
+    glint = np.hypot(dx - 0.018 * np.sign(place.x), dy + 0.024)
     _blend(albedo, linear((235, 235, 235)), _inside(0.009 - glint, 0.008) * eye)
-    _darken(albedo, 0.45 * np.exp(-((tilt - upper) / 0.02) ** 2) * eye)  # the lid's shadow
-    lashes = np.exp(-(((tilt - upper) / rng.uniform(0.008, 0.016)) ** 2)) * near * (across < 1)
-    _darken(albedo, rng.uniform(0.6, 0.9) * lashes)
-    _darken(albedo, 0.3 * np.exp(-(((tilt - lower) / 0.008) ** 2)) * near * (across < 1))
+    shadow = 0.45 * _bell((tilt - upper) / 0.02) * eye
+    lashes = rng.uniform(0.6, 0.9) * _bell((tilt - upper) / rng.uniform(0.008, 0.016))
+    rim = 0.3 * _bell((tilt - lower) / 0.008)
+    _darken(albedo, np.maximum(shadow, np.maximum(lashes, rim) * near * within))
 
 
 def _hollows(albedo: Float32Array, place: Texels) -> None:
     """Darken where little light gets in: nostrils, beside the nose, under chin and lip."""
-    _darken(albedo, 0.85 * _spot(place, (0.075, 0.475), (0.035, 0.016)))
-    _darken(albedo, 0.25 * _spot(place, (0.165, 0.45), (0.03, 0.06)))
-    _darken(albedo, 0.15 * _spot(place, (0.17, 0.01), (0.05, 0.09)))
-    _darken(albedo, 0.20 * _spot(place, (0.0, 0.87), (0.16, 0.03)))
-    _darken(albedo, 0.55 * _inside(place.y - 1.16, 0.12))
+    nostrils = 0.85 * _spot(place, (0.075, 0.475), (0.035, 0.016))
+    beside = 0.25 * _spot(place, (0.165, 0.45), (0.03, 0.06))
+    corners = 0.15 * _spot(place, (0.17, 0.01), (0.05, 0.09))
+    under_lip = 0.20 * _spot(place, (0.0, 0.87), (0.16, 0.03))
+    under_chin = 0.55 * _inside(place.y - 1.16, 0.12)
+    _darken(albedo, nostrils + beside + corners + under_lip + under_chin)

@@ -1,0 +1,123 @@
+"""What a file or folder is, in the words of whoever wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from openmfr.data.labels import IntArray, Labels
+from openmfr.data.store import MANIFEST, Store
+from openmfr.errors import UserError
+from openmfr.files import read_json
+
+#: The file that tells what a folder is → its kind.
+MARKS = {
+    MANIFEST: "store",
+    "settings.json": "unfinished store",
+    "run.json": "run",
+    "checkpoint.json": "checkpoint",
+    "embeddings.json": "embeddings",
+    "partial.json": "unfinished embeddings",
+    "report.json": "report",
+}
+
+
+def kind_of(path: Path) -> str:
+    """Tell what an artefact is.
+
+    Args:
+        path: A file or folder.
+
+    Returns:
+        "store", "labels", "run", "checkpoint", "embeddings", "report" or an unfinished one.
+
+    Raises:
+        UserError: If nothing is there, or nothing that openmfr wrote.
+    """
+    if path.is_file() and path.suffix == ".parquet":
+        return "labels"
+    for mark, kind in MARKS.items():
+        if (path / mark).exists():
+            return kind
+    raise UserError(
+        where=str(path),
+        found="nothing that openmfr wrote" if path.exists() else "nothing",
+        allowed="a store, a labels.parquet, a run, a checkpoint, embeddings or a report",
+        next_step="check the path",
+    )
+
+
+def describe(path: Path) -> dict[str, str]:
+    """Describe an artefact by name and value, as `openmfr inspect` prints it."""
+    kind = kind_of(path)
+    if kind == "store":
+        return {"kind": kind, **_describe_store(Store(path))}
+    if kind == "labels":
+        return {"kind": kind, **_describe_labels(Labels.read(path))}
+    mark = next(mark for mark in MARKS if (path / mark).exists())
+    content = read_json(path / mark, what=kind)
+    return {"kind": kind, **_flat(content)}
+
+
+def _describe_store(store: Store) -> dict[str, str]:
+    names = [name for name in store.column("identity_name") if name is not None]
+    images, counts = len(store), np.unique(np.array(names, dtype=np.str_), return_counts=True)[1]
+    described = {
+        "images": f"{images:,} of {store.image_size} × {store.image_size} pixels",
+        "identities": f"{len(counts):,}, {_spread(counts)}" if counts.size else "unknown",
+        "columns": ", ".join(store.column_names),
+        "fingerprint": store.fingerprint,
+    }
+    return described | {f"made with {k}": str(v) for k, v in store.settings.items()}
+
+
+def _describe_labels(labels: Labels) -> dict[str, str]:
+    _, counts = np.unique(labels.identity[labels.keep], return_counts=True)
+    reasons, left_out = np.unique(labels.reason[~labels.keep], return_counts=True)
+    described = {
+        "rows": f"{len(labels):,}",
+        "kept": f"{int(labels.keep.sum()):,} of {len(counts):,} identities, {_spread(counts)}",
+        "masked": f"{int(labels.is_masked.sum()):,}",
+        "store": labels.store_fingerprint,
+        "fingerprint": labels.fingerprint,
+        "parent": labels.parent or "none: the first table",
+    }
+    for reason, count in zip(reasons, left_out, strict=True):
+        described[f"left out, {reason}"] = f"{count:,}"
+    return described
+
+
+def _spread(counts: IntArray) -> str:
+    if not counts.size:
+        return "none"
+    return f"{counts.min()} to {counts.max()} images each, median {np.median(counts):g}"
+
+
+def _flat(content: dict[str, object], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif name not in ("format_version", "kind"):
+            flat[prefix + name] = str(value)
+    return flat
+
+
+def choose_for_sheet(store: Store, *, identities: int, images: int) -> list[list[int]]:
+    """Choose images for a contact sheet: a row for each identity, evenly spread over the store.
+
+    Args:
+        store: The store.
+        identities: Rows, at most.
+        images: Images in each row, at most.
+
+    Returns:
+        Store indices, one list for each row; images of unknown people fill rows in order.
+    """
+    rows: dict[object, list[int]] = {}
+    for index, name in enumerate(store.column("identity_name")):
+        rows.setdefault(name if name is not None else f"{index // images}", []).append(index)
+    names = sorted(rows, key=str)
+    shown = np.linspace(0, len(names) - 1, min(identities, len(names))).round().astype(int)
+    return [rows[names[i]][:images] for i in shown]

@@ -1,0 +1,64 @@
+"""`openmfr inspect`: say what a file or folder is; draw a contact sheet of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+
+
+def main(
+    path: tyro.conf.Positional[Path],
+    *,
+    sheet: Path | None = None,
+    identities: int = 12,
+    images: int = 10,
+    check: bool = False,
+) -> None:
+    """Say what a store, label table, run, checkpoint, embeddings or report is.
+
+    Example: openmfr inspect faces --sheet faces.png
+
+    Args:
+        path: Any file or folder that openmfr wrote.
+        sheet: Draw a contact sheet of a store into this PNG: one row for each identity.
+        identities: Rows of the sheet.
+        images: Images in each row.
+        check: Compare every shard of a store with its checksum; exit code 2 if one differs.
+    """
+    from openmfr.artefacts import choose_for_sheet, describe, kind_of
+    from openmfr.data.store import Store
+    from openmfr.errors import UserError, raise_together
+    from openmfr.files import atomic_path
+
+    for name, value in describe(path).items():
+        print(f"{name:<16} {value}")
+    if (sheet or check) and kind_of(path) != "store":
+        raise UserError(
+            where=str(path),
+            found=f"a {kind_of(path)}",
+            allowed="a store, for --sheet and --check",
+            next_step="give the store's folder",
+        )
+    if sheet:
+        from openmfr.report.sheet import contact_sheet
+
+        store = Store(path)
+        rows = choose_for_sheet(store, identities=identities, images=images)
+        picture = contact_sheet([[store.decode(i) for i in row] for row in rows])
+        with atomic_path(sheet) as temporary:
+            picture.save(temporary, format="PNG")
+        print(f"sheet            {sheet}")
+    if check:
+        raise_together(
+            [
+                UserError(
+                    where=fault.partition(": ")[0],
+                    found=fault.partition(": ")[2],
+                    allowed="the bytes that the manifest describes",
+                    next_step="make the store again, or copy it again",
+                )
+                for fault in Store(path).check()
+            ]
+        )
+        print("check            every shard matches its checksum")

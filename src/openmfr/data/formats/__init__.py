@@ -1,0 +1,1 @@
+"""Formats of face data sets other than our own store."""

@@ -1,0 +1,327 @@
+"""Photos → a store of aligned faces, its labels, and a list of what was refused and why.
+
+The list of photos is cut into shards whose number depends on the list alone. Worker processes take
+shards, and each writes its shard and the shard's account (how many photos, which were refused) by
+rename, so a run that is killed at any moment goes on when the same command is given again, and ends
+in the same store whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from openmfr.data.crop import Crop, IngestConfig, crop_aligned, crop_at, crop_detected
+from openmfr.data.formats.photo_list import PhotoList, list_photos, read_landmarks
+from openmfr.data.labels import Labels
+from openmfr.data.store import Store, StoreWriter, finished_store
+from openmfr.errors import UserError
+from openmfr.faces.detect import Detector
+from openmfr.faces.face_mesh import FaceMeshDetector
+from openmfr.faces.photo import PhotoError
+from openmfr.files import fingerprint, read_json, write_json, write_text
+from openmfr.run import progress
+
+logger = logging.getLogger(__name__)
+
+FloatArray = npt.NDArray[np.float64]
+DetectorFactory = Callable[[], Detector]
+
+LABELS: Final = "labels.parquet"
+REJECTED: Final = "rejected.csv"
+_ACCOUNTS: Final = "accounts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestSummary:
+    """What became of the photos.
+
+    Attributes:
+        photos: How many there were.
+        faces: How many are in the store.
+        rejected: Kind of reason → how many photos.
+        several_faces: Stored photos that showed more than one face.
+        identities: How many identities the stored faces have.
+        left_out: Files of the folder that are no photos by their suffix.
+        was_finished: Whether an earlier run had done everything.
+        seconds: Time that this run took.
+    """
+
+    photos: int
+    faces: int
+    rejected: Mapping[str, int]
+    several_faces: int
+    identities: int
+    left_out: int
+    was_finished: bool
+    seconds: float
+
+
+def ingest(
+    photos: Path,
+    out: Path,
+    *,
+    config: IngestConfig | None = None,
+    labels: Path | None = None,
+    landmarks: Path | None = None,
+    detector: DetectorFactory = FaceMeshDetector,
+    workers: int | None = None,
+) -> IngestSummary:
+    """Make a store of aligned faces from photos, with `labels.parquet` and `rejected.csv` in it.
+
+    Args:
+        photos: A folder with one folder per identity, or whatever else `list_photos` takes.
+        out: Folder to make; one that the same call began is gone on with.
+        config: Size, smallest face, whether the photos are aligned already.
+        labels: CSV or Parquet with `path` and `identity`, instead of the folders' names.
+        landmarks: CSV or Parquet for `read_landmarks`: no detector is asked.
+        detector: Makes a detector; called once in each worker process, so it must be picklable.
+        workers: Worker processes, one per core by default; 1 works in this process. With more, a
+            script must call this under `if __name__ == "__main__":`, as multiprocessing asks.
+
+    Returns:
+        What became of the photos; the reasons of each are in `rejected.csv`.
+
+    Raises:
+        UserError: If there are no photos, no face is found in any, the arguments contradict each
+            other, or something else stands in `out`.
+    """
+    started = time.monotonic()
+    config = config or IngestConfig()
+    workers = os.cpu_count() or 1 if workers is None else workers
+    if workers < 1:
+        raise UserError(
+            where="workers",
+            found=str(workers),
+            allowed="from 1",
+            next_step="leave it out for one per core",
+        )
+    listed = list_photos(photos, listing=labels)
+    if listed.is_recordio:
+        config = replace(config, is_aligned=True)
+    if config.is_aligned and landmarks is not None:
+        raise UserError(
+            where="landmarks",
+            found=f"{landmarks} for photos that are aligned already",
+            allowed="landmarks or aligned photos",
+            next_step="leave out one of them",
+        )
+    points = read_landmarks(landmarks) if landmarks else None
+    settings = asdict(config) | {
+        "photos": len(listed),
+        "photo_list": listed.fingerprint(),
+        "landmarks": _where_from(config, points, detector),
+    }
+    store = finished_store(out, settings=settings)
+    was_finished = store is not None
+    if store is None:
+        writer = StoreWriter(out, image_size=config.size, settings=settings)
+        jobs = list(_jobs(listed, writer, config, points, detector))
+        _run(jobs, workers=workers)
+        _write_rejected(out, len(jobs), len(listed))
+        store = writer.commit(shards=len(jobs))
+    return _finish(store, listed, was_finished=was_finished, started=started)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One shard's work, as it travels to a worker process."""
+
+    number: int
+    photos: PhotoList
+    writer: StoreWriter
+    config: IngestConfig
+    landmarks: Mapping[str, FloatArray] | None
+    detector: DetectorFactory
+
+
+def _jobs(
+    photos: PhotoList,
+    writer: StoreWriter,
+    config: IngestConfig,
+    landmarks: Mapping[str, FloatArray] | None,
+    detector: DetectorFactory,
+) -> Iterator[_Job]:
+    # Small enough for a bar that moves and little lost to a kill, large enough for millions.
+    photos_per_shard = min(max(-(-len(photos) // 64), 16), 2048)
+    for number, start in enumerate(range(0, len(photos), photos_per_shard)):
+        part = photos.part(start, start + photos_per_shard)
+        points = None
+        if landmarks is not None:
+            points = {name: landmarks[name] for name in part.sources if name in landmarks}
+        yield _Job(
+            number=number,
+            photos=part,
+            writer=writer,
+            config=config,
+            landmarks=points,
+            detector=detector,
+        )
+
+
+def _run(jobs: list[_Job], *, workers: int) -> None:
+    """Do the jobs whose shards are missing."""
+    left = [job for job in jobs if not job.writer.has_shard(job.number)]
+    total = sum(len(job.photos) for job in jobs)
+    done = total - sum(len(job.photos) for job in left)
+    with progress("ingest", total=total, unit="photos", done=done) as advance:
+        if workers == 1 or len(left) <= 1:
+            for job in left:
+                advance(_do(job))
+            return
+        # Spawned, not forked: a fork copies locks that threads of this process may hold.
+        with ProcessPoolExecutor(
+            max_workers=min(workers, len(left)),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+        ) as pool:
+            try:
+                for finished in as_completed([pool.submit(_do, job) for job in left]):
+                    advance(finished.result())
+            except BrokenProcessPool as error:
+                raise UserError(
+                    where="ingest",
+                    found="a worker process that died: killed, out of memory, or crashed",
+                    allowed="workers that live",
+                    next_step="run the same command again, it goes on; with fewer --workers if "
+                    "memory is short",
+                ) from error
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent process, and die with it, however it dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _do(job: _Job) -> int:
+    """Make one shard, and its account before it: a shard that exists is accounted for."""
+    rows: list[tuple[str, str | None, Crop]] = []
+    rejected: list[tuple[str, str]] = []
+    for index, source in enumerate(job.photos.sources):
+        try:
+            identity_name, file = job.photos.open(index)
+            rows.append((source, identity_name, _crop(job, source, file)))
+        except PhotoError as error:
+            rejected.append((source, str(error)))
+    write_json(_account(job.writer.path, job.number), {"rejected": rejected})
+    crops = [crop for _, _, crop in rows]
+    points = [crop.landmarks for crop in crops]
+    columns = {
+        "source": [source for source, _, _ in rows],
+        "identity_name": [identity_name for _, identity_name, _ in rows],
+        "landmarks": pa.array(
+            [None if five is None else five.ravel() for five in points], pa.list_(pa.float32())
+        ),
+        "detector_score": pa.array([crop.score for crop in crops], pa.float32()),
+        "faces": pa.array([crop.faces for crop in crops], pa.int32()),
+        "note": pa.array([crop.note for crop in crops], pa.string()),
+    }
+    job.writer.write_shard(job.number, [crop.image for crop in crops], columns)
+    return len(job.photos)
+
+
+def _crop(job: _Job, source: str, file: Path | bytes) -> Crop:
+    if job.config.is_aligned:
+        return crop_aligned(file, job.config)
+    if job.landmarks is None:
+        return crop_detected(file, _detector(job.detector), job.config)
+    if source not in job.landmarks:
+        raise PhotoError("no landmarks: none given for this photo")
+    return crop_at(file, job.landmarks[source], job.config)
+
+
+@cache
+def _detector(factory: DetectorFactory) -> Detector:
+    """Load a detector once per process."""
+    return factory()
+
+
+def _where_from(
+    config: IngestConfig, landmarks: Mapping[str, FloatArray] | None, detector: DetectorFactory
+) -> str:
+    """Name what decides where the landmarks are, for the store's settings."""
+    if config.is_aligned:
+        return "none: photos are aligned"
+    if landmarks is None:
+        return f"{detector.__module__}.{getattr(detector, '__qualname__', 'detector')}"
+    names = sorted(landmarks)
+    return fingerprint("\n".join(names), *(landmarks[name].tobytes() for name in names))
+
+
+def _account(store: Path, number: int) -> Path:
+    return store / _ACCOUNTS / f"{number:06d}.json"
+
+
+def _write_rejected(out: Path, shards: int, photos: int) -> None:
+    rows: list[tuple[str, str]] = []
+    for number in range(shards):
+        rows += read_json(_account(out, number), what="account of a shard")["rejected"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "reason"))
+    writer.writerows(rows)
+    write_text(out / REJECTED, text.getvalue())
+    if len(rows) == photos:
+        raise UserError(
+            where=str(out / REJECTED),
+            found=f"a reason for each of {photos:,} photos",
+            allowed="at least one photo with a face",
+            next_step="read the reasons there",
+        )
+
+
+def _finish(
+    store: Store, photos: PhotoList, *, was_finished: bool, started: float
+) -> IngestSummary:
+    """Write what is made from the whole store; an earlier run may have been killed before it."""
+    if not (store.path / LABELS).exists():
+        Labels.from_names(store).write(store.path / LABELS)
+    shutil.rmtree(store.path / _ACCOUNTS, ignore_errors=True)
+    with (store.path / REJECTED).open(encoding="utf-8", newline="") as file:
+        reasons = [row["reason"] for row in csv.DictReader(file)]
+    names = {name for name in store.column("identity_name") if name is not None}
+    if len(names) < 2:
+        logger.warning(
+            "%s: %s; training needs at least two",
+            store.path,
+            f"a single identity, {names.pop()}" if names else "no identity is known",
+        )
+    return IngestSummary(
+        photos=len(photos),
+        faces=len(store),
+        rejected=Counter(reason.partition(":")[0] for reason in reasons),
+        several_faces=sum((faces or 0) > 1 for faces in store.column("faces")),
+        identities=len(names),
+        left_out=photos.left_out,
+        was_finished=was_finished,
+        seconds=time.monotonic() - started,
+    )

@@ -1,0 +1,339 @@
+"""The page and the JSON of a verification: what a person reads after `openmfr evaluate`.
+
+The first result is what the page is about; others stand beside it for comparison, for example a
+baseline that must be beaten. Every number on the page is in the JSON, and flags and refusals
+follow a number into every table, tile and plot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.evaluation.intervals import Measured
+from openmfr.evaluation.rates import MIN_EXPECTED_FALSE_MATCHES
+from openmfr.evaluation.verification import VerificationResult
+from openmfr.evaluation.wording import (
+    PERCENT,
+    PLAIN,
+    Unit,
+    fmr_text,
+    interval_html,
+    measured_html,
+    pair_counts,
+    percent,
+    value_html,
+)
+from openmfr.files import write_json
+from openmfr.report import page as html
+from openmfr.report.page import Html, Page, Tile
+from openmfr.report.plots import (
+    Curve,
+    det_plot,
+    roc_plot,
+    score_histogram,
+    threshold_plot,
+    training_curves,
+)
+from openmfr.report.sheet import pair_strip
+from openmfr.version import __version__
+
+UInt8Array = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
+
+FORMAT_VERSION = 1
+
+#: Metrics of a run that the page draws, and what it calls them.
+TRAINING_PANELS = {
+    "loss": "Loss",
+    "learning_rate": "Learning rate",
+    "accuracy": "Accuracy on held-out identities",
+}
+
+_MAX_CURVES = 4
+_WORST = 8
+
+_METHOD = (
+    "A comparison matches when its score, the cosine similarity of two embeddings, reaches the "
+    "threshold. FMR is the share of impostor pairs that match, FNMR the share of genuine pairs "
+    "that do not; TAR is 1 − FNMR and FAR is FMR. The threshold at a fixed FMR is the smallest "
+    "that does not exceed it. Accuracy is k-fold: each fold is tested with the threshold that "
+    "decides most pairs of the other folds rightly; ± is the standard deviation over the folds. "
+    "AUC counts tied pairs half.",
+    "Intervals resample identities: people are drawn with replacement, a pair weighs the product "
+    "of how often its identities were drawn, and every number is computed again, its threshold "
+    "chosen anew. Where no error was seen, the interval's open end is the exact bound for as many "
+    "independent trials as there are identities with a genuine pair.",
+)
+
+
+def write_verification_report(
+    out: Path | str,
+    *,
+    title: str,
+    results: Mapping[str, VerificationResult],
+    configuration: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, float]] = (),
+    image: Callable[[int], UInt8Array] | None = None,
+    sources: Sequence[str] | None = None,
+) -> Path:
+    """Write `report.html` and `report.json`.
+
+    Args:
+        out: Folder for both; made if need be.
+        title: Heading of the page.
+        results: By name; the first is the page's subject, the others are compared with it.
+        configuration: What produced the first result, shown and kept in the JSON.
+        metrics: Rows of a run's metrics.jsonl for the training curves; none by default.
+        image: Returns image i of the evaluated store, RGB; without it no pictures are shown.
+        sources: Where each image came from, for captions; row numbers by default.
+
+    Returns:
+        Path of the page.
+    """
+    out = Path(out)
+    subject = next(iter(results.values()))
+    worst = {
+        "false_matches": subject.comparisons.worst_false_matches(_WORST),
+        "false_non_matches": subject.comparisons.worst_false_non_matches(_WORST),
+    }
+    settings = {"openmfr": __version__, **configuration}
+    page = Page(title, subtitle=pair_counts(subject))
+    page.section("", html.tiles(_tiles(subject)), *(html.note(text) for text in subject.notes))
+    page.section("Numbers", *_numbers(results))
+    page.section("Curves", _curves(results))
+    page.section("Training", *_training(metrics))
+    page.section("Worst pairs", *_pictures(subject, worst, image, sources))
+    page.section("Configuration", html.listing(settings))
+    page.section("How to read this", *_METHOD)
+    write_json(
+        out / "report.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": "verification report",
+            "title": title,
+            "results": {name: result.to_json() for name, result in results.items()},
+            "worst": {
+                side: [_pair_json(subject, pair, sources) for pair in pairs.tolist()]
+                for side, pairs in worst.items()
+            },
+            "configuration": settings,
+        },
+    )
+    page.write(out / "report.html")
+    return out / "report.html"
+
+
+def _tiles(result: VerificationResult) -> list[Tile]:
+    rate, accuracy = result.headline(), result.accuracy
+    over_folds = html.join(
+        " ± ", html.number(accuracy.std, f"{100 * accuracy.std:.2f}"), " by fold"
+    )
+    return [
+        _tile("Accuracy", accuracy.mean, note=over_folds),
+        _tile(f"FNMR at FMR {fmr_text(rate.fmr)}", rate.fnmr),
+        _tile("Equal error rate", result.eer),
+        _tile("AUC", result.auc, PLAIN),
+    ]
+
+
+def _tile(label: str, measured: Measured, unit: Unit = PERCENT, note: html.Cell = "") -> Tile:
+    mark = html.flag(measured.flag) if measured.flag else ""
+    return Tile(
+        label=label,
+        value=value_html(measured, unit),
+        note=html.join(interval_html(measured, unit), note, mark),
+        is_flagged=bool(measured.flag),
+    )
+
+
+def _numbers(results: Mapping[str, VerificationResult]) -> list[Html]:
+    name, subject = next(iter(results.items()))
+    parts = []
+    confidence = f"{subject.confidence:.0%}" if subject.replicates else "no"
+    if len(results) > 1:
+        parts.append(
+            _overview("System", results, caption=f"Side by side, with {confidence} intervals")
+        )
+    parts.append(_rates(subject, caption=f"{name}: error rates at fixed false match rates"))
+    if subject.kinds:
+        kinds = {"all": subject, **subject.kinds}
+        caption = f"{name}: by kind of pair, with {confidence} intervals"
+        parts.append(_overview("Kind", kinds, caption=caption))
+        parts.append(
+            html.details(
+                "Error rates of each kind",
+                *(_rates(part, caption=f"Kind {kind}") for kind, part in subject.kinds.items()),
+            )
+        )
+    parts.append(_accuracy(subject))
+    return parts
+
+
+def _overview(what: str, results: Mapping[str, VerificationResult], *, caption: str) -> Html:
+    fmrs = sorted({r.headline().fmr for r in results.values()})
+    rows = []
+    for name, result in results.items():
+        by_fmr = {rate.fmr: rate for rate in result.rates}
+        rows.append(
+            [
+                name,
+                html.join(
+                    html.number(result.genuine_pairs, f"{result.genuine_pairs:,}"),
+                    " / ",
+                    html.number(result.impostor_pairs, f"{result.impostor_pairs:,}"),
+                ),
+                measured_html(result.accuracy.mean),
+                *(measured_html(by_fmr[fmr].fnmr) if fmr in by_fmr else "–" for fmr in fmrs),
+                measured_html(result.eer),
+                measured_html(result.auc, PLAIN),
+            ]
+        )
+    rates = [f"FNMR at FMR {fmr_text(fmr)}" for fmr in fmrs]
+    header = [what, "Genuine / impostor", "Accuracy", *rates, "EER", "AUC"]
+    return html.table(header, rows, caption=caption)
+
+
+def _rates(result: VerificationResult, *, caption: str) -> Html:
+    rows = [
+        [
+            html.number(rate.fmr, fmr_text(rate.fmr)),
+            "–" if rate.threshold is None else html.number(rate.threshold, f"{rate.threshold:.3f}"),
+            html.number(rate.expected_false_matches, f"{rate.expected_false_matches:,.4g}"),
+            measured_html(rate.fnmr),
+            measured_html(rate.tar) if not rate.fnmr.is_refused else "–",
+        ]
+        for rate in result.rates
+    ]
+    header = ["FMR (= FAR)", "Threshold", "Expected false matches", "FNMR", "TAR"]
+    return html.table(header, rows, caption=caption)
+
+
+def _accuracy(result: VerificationResult) -> Html:
+    accuracy = result.accuracy
+    assert accuracy.mean.value is not None
+    summary = f"Accuracy of each of the {len(accuracy.folds)} folds"
+    sentence = html.join(
+        html.number(accuracy.mean.value, percent(accuracy.mean.value)),
+        " ± ",
+        html.number(accuracy.std, percent(accuracy.std)),
+        " over the folds, at a mean threshold of ",
+        html.number(accuracy.threshold, f"{accuracy.threshold:.3f}"),
+        "; always guessing the larger side would reach ",
+        html.number(accuracy.guessing, percent(accuracy.guessing)),
+        ". Folds: ",
+        *(
+            html.join(", " if i else "", html.number(fold, percent(fold)))
+            for i, fold in enumerate(accuracy.folds)
+        ),
+        ".",
+    )
+    return html.details(summary, html.paragraph(sentence))
+
+
+def _curves(results: Mapping[str, VerificationResult]) -> Html:
+    name, subject = next(iter(results.items()))
+    drawn = subject.kinds if len(results) == 1 and subject.kinds else results
+    curves = {name: _curve(result) for name, result in list(drawn.items())[:_MAX_CURVES]}
+    grey = f"Grey: fewer than {MIN_EXPECTED_FALSE_MATCHES} false matches expected."
+    thresholds = {"threshold of the accuracy": subject.accuracy.threshold}
+    rate = subject.headline()
+    if rate.threshold is not None:
+        thresholds[f"threshold at FMR {fmr_text(rate.fmr)}"] = rate.threshold
+    comparisons = subject.comparisons
+    names, curve = ", ".join(curves), subject.curve
+    return html.figures(
+        [
+            html.plot(
+                det_plot(curves),
+                caption=f"DET: lower is better. {grey}",
+                alt=f"Detection error trade-off of {names}",
+            ),
+            html.plot(
+                roc_plot(curves),
+                caption=f"ROC: higher is better. {grey}",
+                alt=f"Receiver operating characteristic of {names}",
+            ),
+            html.plot(
+                score_histogram(comparisons.genuine, comparisons.impostor, thresholds=thresholds),
+                caption=f"{name}: scores of both sides, each to its own total.",
+                alt="Histogram of the scores of genuine and impostor pairs",
+            ),
+            html.plot(
+                threshold_plot(curve.threshold[1:], curve.fmr[1:], curve.fnmr[1:]),
+                caption=f"{name}: what a threshold costs on either side.",
+                alt="FMR and FNMR over the threshold",
+            ),
+        ]
+    )
+
+
+def _curve(result: VerificationResult) -> Curve:
+    impostors = result.impostor_pairs
+    return Curve(
+        fmr=result.curve.fmr,
+        fnmr=result.curve.fnmr,
+        smallest_fmr=1 / impostors,
+        supported_fmr=min(1.0, MIN_EXPECTED_FALSE_MATCHES / impostors),
+    )
+
+
+def _training(metrics: Sequence[Mapping[str, float]]) -> list[Html]:
+    drawings = training_curves(metrics, TRAINING_PANELS)
+    plots = [
+        html.plot(svg, caption=label, alt=f"{label} over the steps of the training run")
+        for label, svg in drawings.items()
+    ]
+    return [html.figures(plots, kind="plots small")] if plots else []
+
+
+def _pictures(
+    result: VerificationResult,
+    worst: Mapping[str, IntArray],
+    image: Callable[[int], UInt8Array] | None,
+    sources: Sequence[str] | None,
+) -> list[Html]:
+    if image is None:
+        return []
+    parts = [
+        html.note("These pictures show the people who were evaluated. Don't publish them."),
+    ]
+    titles = {
+        "false_matches": ("Worst false matches", "two people, highest scores"),
+        "false_non_matches": ("Worst false non-matches", "one person, lowest scores"),
+    }
+    for side, (title, what) in titles.items():
+        strips = []
+        for pair in worst[side].tolist():
+            shown = _pair_json(result, pair, sources)
+            a, b = result.comparisons.index_a[pair], result.comparisons.index_b[pair]
+            names = " · ".join(PurePosixPath(shown[side]).name for side in ("source_a", "source_b"))
+            score = html.number(shown["score"], f"{shown['score']:.3f}")
+            strips.append(
+                html.picture(
+                    pair_strip(image(int(a)), image(int(b))),
+                    caption=html.join(score, f" {names}"),
+                    alt=f"Two faces compared: {names}",
+                )
+            )
+        parts += [html.subheading(f"{title}: {what}"), html.figures(strips, kind="pictures")]
+    return parts
+
+
+def _pair_json(
+    result: VerificationResult, pair: int, sources: Sequence[str] | None
+) -> dict[str, Any]:
+    comparisons = result.comparisons
+    a, b = int(comparisons.index_a[pair]), int(comparisons.index_b[pair])
+    return {
+        "score": float(comparisons.score[pair]),
+        "index_a": a,
+        "index_b": b,
+        "source_a": sources[a] if sources else f"image {a}",
+        "source_b": sources[b] if sources else f"image {b}",
+        "kind": None if comparisons.kind is None else str(comparisons.kind[pair]),
+    }

@@ -1,0 +1,1 @@
+"""Pages, plots and contact sheets: what shows results to a person, for all rooms."""

@@ -1,0 +1,298 @@
+"""Plots as SVG for a page: the same bytes for the same numbers, readable in light and dark.
+
+matplotlib draws on a `Figure` of our own, so no global figure list or backend is touched. Colours
+leave as CSS variables of the page, with the light theme's colour as fall-back: one drawing serves
+both themes, and still shows when it is taken out of the page. Text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+FloatArray = npt.NDArray[np.floating]
+
+#: Colour in matplotlib → CSS variable of the page; each occurs nowhere else in a drawing.
+_INK, _SOFT, _GRID = "#1d1f23", "#5b6068", "#e3e4e6"
+_SERIES = ("#0b62c4", "#d1571f", "#2b8a3e", "#8250c4")
+_VARIABLES = {_INK: "ink", _SOFT: "soft", _GRID: "grid"} | {
+    colour: f"series-{i}" for i, colour in enumerate(_SERIES, start=1)
+}
+_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "font.family": ["DejaVu Sans"],
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _SOFT,
+    "ytick.labelcolor": _SOFT,
+    "xtick.minor.visible": False,
+    "ytick.minor.visible": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.9,
+}
+_SIZE = (5.4, 3.7)
+_SMALL = (4.3, 2.7)
+
+#: Points of a curve that are drawn; more only make the page larger.
+_MAX_POINTS = 400
+
+#: Up to so many points of a training curve are marked one by one.
+_MARKED_POINTS = 30
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """Both error rates of one system, for the DET and the ROC plot.
+
+    Attributes:
+        fmr: False match rates, falling, shape (T,).
+        fnmr: False non-match rates, rising, shape (T,).
+        smallest_fmr: Where the curve ends, because fewer than one false match is expected below.
+        supported_fmr: Below it the curve is drawn thin: it rests on few false matches.
+    """
+
+    fmr: FloatArray
+    fnmr: FloatArray
+    smallest_fmr: float
+    supported_fmr: float
+
+
+def det_plot(curves: Mapping[str, Curve]) -> str:
+    """Draw FNMR over FMR, both logarithmic.
+
+    Args:
+        curves: By name, at most four.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _style("det"):
+        figure, axes = _figure()
+        lowest = 1.0
+        for i, (name, curve) in enumerate(curves.items()):
+            seen = curve.fnmr[(curve.fnmr > 0) & (curve.fmr >= curve.smallest_fmr)]
+            lowest = min([lowest, *seen[:1].tolist()])
+            _draw_curve(axes, name, curve, curve.fnmr, i)
+        axes.set(xscale="log", yscale="log", ylim=(max(lowest / 1.5, 1e-5), 1))
+        axes.set(xlabel="FMR: strangers taken for one person", ylabel="FNMR: people not recognised")
+        _percent(axes, "xy")
+        _finish_curves(axes, curves)
+        return _svg(figure, "det")
+
+
+def roc_plot(curves: Mapping[str, Curve]) -> str:
+    """Draw TAR over FAR, the latter logarithmic.
+
+    Args:
+        curves: By name, at most four.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _style("roc"):
+        figure, axes = _figure()
+        lowest = 1.0
+        for i, (name, curve) in enumerate(curves.items()):
+            tar = 1 - curve.fnmr
+            lowest = min([lowest, *tar[curve.fmr >= curve.smallest_fmr].tolist()])
+            _draw_curve(axes, name, curve, tar, i)
+        bottom = 0.0 if lowest < 0.5 else lowest - 0.1 * (1 - lowest)
+        axes.set(xscale="log", xlabel="FAR (= FMR)", ylabel="TAR (= 1 − FNMR)")
+        axes.set_ylim(bottom, 1 + 0.02 * (1 - bottom) + 1e-4)
+        _percent(axes, "xy")
+        _finish_curves(axes, curves)
+        return _svg(figure, "roc")
+
+
+def score_histogram(
+    genuine: FloatArray, impostor: FloatArray, *, thresholds: Mapping[str, float]
+) -> str:
+    """Draw how the scores of both sides are distributed, each side to its own total.
+
+    Args:
+        genuine: Scores of genuine pairs, shape (Pg,).
+        impostor: Scores of impostor pairs, shape (Pi,).
+        thresholds: Vertical lines, by name; at most two.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _style("scores"):
+        figure, axes = _figure()
+        low = min(float(genuine.min()), float(impostor.min()))
+        high = max(float(genuine.max()), float(impostor.max()))
+        bins = np.linspace(low, high if high > low else low + 1e-3, 61)
+        for i, (name, scores) in enumerate({"genuine": genuine, "impostor": impostor}.items()):
+            share = np.histogram(scores, bins)[0] / scores.size
+            axes.stairs(share, bins, fill=True, alpha=0.3, color=_SERIES[i])
+            axes.stairs(share, bins, color=_SERIES[i], linewidth=1.4, label=f"{name} pairs")
+        for i, (name, threshold) in enumerate(thresholds.items()):
+            axes.axvline(threshold, color=_INK, linewidth=1.2, linestyle=_DASHES[i + 1], label=name)
+        axes.set(xlabel="score (cosine similarity)", ylabel="share of pairs", ylim=(0, None))
+        axes.margins(x=0)
+        _percent(axes, "y")
+        _legend(axes)
+        return _svg(figure, "scores")
+
+
+def threshold_plot(threshold: FloatArray, fmr: FloatArray, fnmr: FloatArray) -> str:
+    """Draw both error rates over the threshold, for a person who must choose one.
+
+    Args:
+        threshold: Ascending, shape (T,).
+        fmr: False match rate at each, shape (T,).
+        fnmr: False non-match rate at each, shape (T,).
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _style("threshold"):
+        figure, axes = _figure()
+        shown = np.unique(np.linspace(0, threshold.size - 1, _MAX_POINTS).astype(np.int64))
+        for i, (name, rate) in enumerate({"FNMR": fnmr, "FMR": fmr}.items()):
+            axes.plot(
+                threshold[shown],
+                np.where(rate[shown] > 0, rate[shown], np.nan),
+                color=_SERIES[i],
+                linestyle=_DASHES[i],
+                label=name,
+            )
+        axes.set(yscale="log", xlabel="threshold (cosine similarity)", ylabel="error rate")
+        axes.margins(x=0)
+        _percent(axes, "y")
+        _legend(axes)
+        return _svg(figure, "threshold")
+
+
+def training_curves(
+    rows: Sequence[Mapping[str, float]], panels: Mapping[str, str], *, x: str = "step"
+) -> dict[str, str]:
+    """Draw a run's metrics, each on its own.
+
+    Args:
+        rows: A run's metrics, in order; a row may lack some.
+        panels: Names of metrics → what to call them; those that no row has are left out.
+        x: Name of the horizontal axis in the rows.
+
+    Returns:
+        What each drawing shows → an `<svg>` element.
+    """
+    drawings = {}
+    for name, label in panels.items():
+        points = np.array([(row[x], row[name]) for row in rows if name in row and x in row])
+        if not points.size:
+            continue
+        with _style(name):
+            figure = Figure(figsize=_SMALL, layout="constrained")
+            axes = figure.add_subplot()
+            step = max(1, len(points) // _MAX_POINTS)
+            marker = "o" if len(points) <= _MARKED_POINTS else ""
+            axes.plot(*points[::step].T, color=_SERIES[0], marker=marker, markersize=3.5)
+            axes.set_xlabel(x)
+            axes.locator_params(axis="x", nbins=5)
+            drawings[label] = _svg(figure, name)
+    return drawings
+
+
+def bar_plot(values: Mapping[str, float], *, label: str) -> str:
+    """Draw horizontal bars with their values.
+
+    Args:
+        values: By name, drawn from top to bottom.
+        label: What is measured.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _style("bars"):
+        figure = Figure(figsize=(5.4, 0.7 + 0.36 * len(values)), layout="constrained")
+        axes = figure.add_subplot()
+        bars = axes.barh(list(values), list(values.values()), color=_SERIES[0], height=0.62)
+        axes.bar_label(bars, fmt="{:.4g}", padding=4, color=_INK)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.margins(x=0.14)
+        axes.set_xlabel(label)
+        return _svg(figure, "bars")
+
+
+def _style(name: str) -> AbstractContextManager[None]:
+    """Apply our settings for one drawing; the salt makes the element ids repeatable."""
+    return mpl.rc_context({**_STYLE, "svg.hashsalt": f"openmfr-{name}"})
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _draw_curve(axes: Axes, name: str, curve: Curve, height: FloatArray, i: int) -> None:
+    fmr = np.geomspace(curve.smallest_fmr, 1, _MAX_POINTS)
+    reached = height[np.searchsorted(-curve.fmr, -fmr * (1 + 1e-12))]  # at most this FMR
+    firm = fmr >= curve.supported_fmr
+    style: dict[str, Any] = {"color": _SERIES[i], "linestyle": _DASHES[i]}
+    axes.plot(fmr[firm], reached[firm], label=name, **style)
+    axes.plot(fmr[~firm], reached[~firm], linewidth=0.9, **style)
+
+
+def _finish_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    axes.set_xlim(min(curve.smallest_fmr for curve in curves.values()), 1)
+    supported = max(curve.supported_fmr for curve in curves.values())
+    axes.axvspan(0, supported, color=_GRID, alpha=0.45, linewidth=0, label="< 10 false matches")
+    if len(curves) == 1:
+        axes.lines[0].set_label("_")
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Put the legend above the plot, where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+
+
+def _percent(axes: Axes, which: str) -> None:
+    formatter = FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
+    if "x" in which:
+        axes.xaxis.set_major_formatter(formatter)
+    if "y" in which:
+        axes.yaxis.set_major_formatter(formatter)
+        axes.yaxis.set_minor_formatter(lambda *_: "")
+
+
+def _svg(figure: Figure, name: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>", svg)
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)  # several drawings on a page
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)  # the page chooses the font
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable}, {colour})")
+    return svg

@@ -1,0 +1,187 @@
+"""A whole synthetic data set: a store and its labels, the same bytes however many processes make it.
+
+An image depends on the seed, its identity's number and its own number within the identity, and on
+nothing else; a shard holds the images of a few consecutive identities. Workers write whole shards,
+so a run that is killed and repeated makes only those that are missing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from openmfr.data.labels import Labels
+from openmfr.data.store import Store, StoreWriter, encode_jpeg, finished_store
+from openmfr.errors import UserError, raise_together
+from openmfr.faces.align import TEMPLATE_SIZE
+from openmfr.run import progress
+from openmfr.synthetic.identity import image_rng, make_identity
+from openmfr.synthetic.render import render_face
+
+#: Raised whenever the same settings make other images, so that old and new are never mixed.
+GENERATOR_VERSION = 1
+
+LABELS = "labels.parquet"
+
+_IMAGES_PER_SHARD = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthConfig:
+    """What determines a synthetic data set.
+
+    Attributes:
+        identities: How many people, from 2.
+        images: Images of each, from 1.
+        seed: From 0; another seed makes other people.
+        size: Height and width of the images in pixels, 32 to 512.
+
+    Raises:
+        UserError: If a value is out of range; several are reported together.
+    """
+
+    identities: int
+    images: int
+    seed: int
+    size: int = TEMPLATE_SIZE
+
+    def __post_init__(self) -> None:
+        limits = {
+            "identities": (2, 10_000_000, "one identity cannot be told from another"),
+            "images": (1, 100_000, "ask for at least one image of each identity"),
+            "seed": (0, 2**63 - 1, "any seed from 0 will do"),
+            "size": (32, 512, "112 is what the published networks take"),
+        }
+        raise_together(
+            [
+                UserError(
+                    where=name,
+                    found=str(getattr(self, name)),
+                    allowed=f"{low:,} to {high:,}",
+                    next_step=why,
+                )
+                for name, (low, high, why) in limits.items()
+                if not low <= getattr(self, name) <= high
+            ]
+        )
+
+    @property
+    def identities_per_shard(self) -> int:
+        """How many consecutive identities one shard holds."""
+        return max(1, _IMAGES_PER_SHARD // self.images)
+
+    @property
+    def shards(self) -> int:
+        """How many shards the store has."""
+        return -(-self.identities // self.identities_per_shard)
+
+    def identities_of(self, shard: int) -> range:
+        """Numbers of the identities in a shard."""
+        first = shard * self.identities_per_shard
+        return range(first, min(first + self.identities_per_shard, self.identities))
+
+
+def synthesise(
+    out: Path,
+    *,
+    identities: int,
+    images: int,
+    seed: int,
+    size: int = TEMPLATE_SIZE,
+    workers: int | None = None,
+) -> tuple[Store, Labels]:
+    """Make a synthetic data set, or go on with one that was begun, or open one that is finished.
+
+    Besides `source` and `identity_name` the store has the columns `landmarks` (ten numbers: x and y
+    of the five landmarks in pixels), `yaw`, `pitch` and `roll` (radians).
+
+    Args:
+        out: The store's folder; the labels are written into it as `labels.parquet`.
+        identities: How many people, from 2.
+        images: Images of each, from 1.
+        seed: From 0.
+        size: Height and width of the images in pixels, 32 to 512.
+        workers: Processes, from 1; one for each CPU by default. The result does not depend on it.
+
+    Returns:
+        The store, and labels that keep every image.
+
+    Raises:
+        UserError: If a value is out of range, or something else stands in the folder.
+    """
+    config = SynthConfig(identities=identities, images=images, seed=seed, size=size)
+    workers = _usable_cpus() if workers is None else workers
+    if workers < 1:
+        raise UserError(
+            where="workers", found=str(workers), allowed="from 1", next_step="leave it out"
+        )
+    settings = {"made_by": "openmfr synth", "generator_version": GENERATOR_VERSION, **asdict(config)}
+    store = finished_store(out, settings=settings)
+    if store is None:
+        writer = StoreWriter(out, image_size=size, settings=settings)
+        _write_shards(writer, config, workers)
+        store = writer.commit(shards=config.shards)
+    labels = Labels.from_names(store)
+    if not (store.path / LABELS).exists():
+        labels.write(store.path / LABELS)
+    return store, labels
+
+
+def _write_shards(writer: StoreWriter, config: SynthConfig, workers: int) -> None:
+    missing = [shard for shard in range(config.shards) if not writer.has_shard(shard)]
+    total = config.identities * config.images
+    to_do = sum(len(config.identities_of(shard)) for shard in missing) * config.images
+    with progress("synth", total=total, unit="images", done=total - to_do) as advance:
+        for count in _counts(writer, config, missing, min(workers, len(missing))):
+            advance(count)
+
+
+def _counts(
+    writer: StoreWriter, config: SynthConfig, shards: list[int], workers: int
+) -> Iterator[int]:
+    """Write shards and yield the number of images of each one that is done."""
+    if workers <= 1:
+        for shard in shards:
+            yield _write_shard(writer, config, shard)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = [pool.submit(_write_shard, writer, config, shard) for shard in shards]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _write_shard(writer: StoreWriter, config: SynthConfig, shard: int) -> int:
+    encoded: list[bytes] = []
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("source", "identity_name", "landmarks", "yaw", "pitch", "roll")
+    }
+    for number in config.identities_of(shard):
+        identity = make_identity(config.seed, number)
+        for image in range(config.images):
+            rng = image_rng(config.seed, number, image)
+            face = render_face(identity, rng=rng, size=config.size)
+            encoded.append(encode_jpeg(face.image, quality=face.shot.jpeg_quality))
+            columns["source"].append(f"{identity.name}/{image:05d}.jpg")
+            columns["identity_name"].append(identity.name)
+            columns["landmarks"].append(face.landmarks.ravel().tolist())
+            for angle in ("yaw", "pitch", "roll"):
+                columns[angle].append(getattr(face.shot, angle))
+    writer.write_shard(shard, encoded, columns)
+    return len(encoded)
+
+
+def _usable_cpus() -> int:
+    """CPUs that this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

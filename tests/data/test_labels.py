@@ -1,0 +1,105 @@
+"""A label table is never edited, survives its file, and knows which store it belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import make_store
+
+from openmfr.data.labels import HELD_OUT, Labels
+from openmfr.data.store import Store
+from openmfr.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_store(tmp_path_factory.mktemp("labels") / "s", identities=8, images=6)
+
+
+@pytest.fixture(scope="module")
+def labels(store: Store) -> Labels:
+    return Labels.from_names(store)
+
+
+def test_identities_follow_the_names(store: Store, labels: Labels) -> None:
+    assert labels.identity.tolist() == [i for i in range(8) for _ in range(6)]
+    assert labels.keep.all()
+
+
+def test_a_table_survives_its_file(labels: Labels, tmp_path: Path) -> None:
+    changed = labels.without(labels.identity == 3, reason="blurred")
+    changed.write(tmp_path / "labels.parquet")
+    read = Labels.read(tmp_path / "labels.parquet")
+    assert read.fingerprint == changed.fingerprint
+    assert set(read.reason[read.identity == 3]) == {"blurred"}
+    assert read.parent == labels.fingerprint
+
+
+def test_columns_cannot_be_edited(labels: Labels) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        labels.identity[0] = 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": np.zeros(48, dtype=np.int64)},
+        {"keep": np.zeros(48, dtype=np.bool_)},
+        {"group": np.full(48, "adult")},
+    ],
+)
+def test_any_change_changes_the_fingerprint(labels: Labels, change: dict[str, np.ndarray]) -> None:
+    assert labels.child(**change).fingerprint != labels.child().fingerprint
+
+
+def test_dropping_twice_keeps_the_first_reason(labels: Labels) -> None:
+    first = labels.without(labels.identity == 1, reason="outlier")
+    second = first.without(labels.identity <= 1, reason="duplicate")
+    assert set(second.reason[labels.identity == 1]) == {"outlier"}
+    assert set(second.reason[labels.identity == 0]) == {"duplicate"}
+
+
+@given(count=st.integers(2, 6), seed=st.integers(0, 99))
+def test_held_out_identities_are_whole_and_apart(labels: Labels, count: int, seed: int) -> None:
+    split = labels.hold_out(count, seed=seed)
+    held_out = set(split.identity[split.is_held_out])
+    assert len(held_out) == count
+    assert not held_out & set(split.kept_identities)
+    assert split.parent == labels.fingerprint
+
+
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_holding_out_too_many_says_how_many_are_possible(labels: Labels, count: int) -> None:
+    with pytest.raises(UserError, match="allowed: 2 to 6 of these 8 identities"):
+        labels.hold_out(count, seed=0)
+
+
+def test_a_table_of_another_store_is_refused(labels: Labels, tmp_path: Path) -> None:
+    other = make_store(tmp_path / "other", identities=3)
+    with pytest.raises(UserError, match="48 rows for store"):
+        labels.check_store(other)
+
+
+def test_unknown_people_are_not_kept(store: Store) -> None:
+    labels = Labels.from_identity([-1] * 10 + [0] * 38, store=store)
+    assert labels.kept().tolist() == list(range(10, 48))
+
+
+def test_a_bad_identity_names_its_row(store: Store) -> None:
+    with pytest.raises(UserError, match="labels, row 2, identity: found -3"):
+        Labels.from_identity([0, 1, -3, *[0] * 45], store=store)
+
+
+@pytest.mark.parametrize("content", [b"", b"no parquet at all"])
+def test_a_file_that_is_no_table_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "labels.parquet").write_bytes(content)
+    with pytest.raises(UserError, match="no readable label table"):
+        Labels.read(tmp_path / "labels.parquet")
+
+
+def test_the_reason_of_holding_out_is_one_word_everywhere(labels: Labels) -> None:
+    assert set(labels.hold_out(2, seed=0).reason) == {"", HELD_OUT}

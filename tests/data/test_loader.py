@@ -1,0 +1,90 @@
+"""The stream: every image once an epoch, one order, wherever and by whomever it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import make_store
+
+from openmfr.data.labels import Labels
+from openmfr.data.loader import FaceDataset, Stream, StreamSampler, batches, training_identities
+from openmfr.errors import UserError
+
+
+@given(size=st.integers(1, 40), epoch=st.integers(0, 3), seed=st.integers(0, 9))
+def test_an_epoch_holds_every_image_once(size: int, epoch: int, seed: int) -> None:
+    images = np.arange(100, 100 + size)
+    taken = Stream(images, seed=seed).take(epoch * size, size)
+    assert sorted(taken) == images.tolist()
+
+
+@given(size=st.integers(1, 40), position=st.integers(0, 120), count=st.integers(1, 90))
+def test_the_order_depends_on_the_position_alone(size: int, position: int, count: int) -> None:
+    images = np.arange(size)
+    once = Stream(images, seed=3).take(0, position + count)[position:]
+    assert Stream(images, seed=3).take(position, count).tolist() == once.tolist()
+
+
+def test_epochs_and_seeds_shuffle_differently() -> None:
+    stream = Stream(np.arange(50), seed=0)
+    orders = [stream.take(0, 50), stream.take(50, 50), Stream(np.arange(50), seed=1).take(0, 50)]
+    assert len({tuple(order) for order in orders}) == 3
+
+
+@given(
+    size=st.integers(5, 60),
+    batch=st.integers(1, 7),
+    ranks=st.integers(1, 4),
+    split=st.integers(0, 10),
+)
+def test_ranks_share_the_stream_without_overlap_or_loss(
+    size: int, batch: int, ranks: int, split: int
+) -> None:
+    stream, steps = Stream(np.arange(size), seed=7), 10
+
+    def read(start: int, stop: int, ranks: int, batch: int) -> list[int]:
+        parts = [
+            list(
+                StreamSampler(
+                    stream, batch_size=batch, start_step=start, stop_step=stop, rank=r, ranks=ranks
+                )
+            )
+            for r in range(ranks)
+        ]
+        return [int(i) for step in zip(*parts, strict=True) for part in step for i in part]
+
+    everything = read(0, steps, ranks, batch)
+    assert everything == stream.take(0, steps * ranks * batch).tolist()
+    # Resumed in the middle, on one rank with the same global batch.
+    assert read(0, split, ranks, batch) + read(split, steps, 1, ranks * batch) == everything
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_with_any_number_of_workers(tmp_path: Path, workers: int) -> None:
+    store = make_store(tmp_path / "s")
+    labels = Labels.from_names(store)
+    sampler = StreamSampler(Stream(labels.kept(), seed=0), batch_size=7, start_step=3, stop_step=9)
+    dataset = FaceDataset(store, training_identities(labels))
+    loaded = list(batches(dataset, sampler, workers=workers))
+    assert len(loaded) == len(sampler) == 6
+    for (images, identity), rows in zip(loaded, sampler, strict=True):
+        assert identity.tolist() == labels.identity[rows].tolist()
+        expected = np.stack([store.decode(int(row)) for row in rows])
+        assert torch.equal(images, torch.from_numpy(expected))
+
+
+def test_identities_are_numbered_without_gaps(tmp_path: Path) -> None:
+    labels = Labels.from_names(make_store(tmp_path / "s", identities=4, images=2))
+    labels = labels.without(labels.identity == 1, reason="test")
+    assert training_identities(labels).tolist() == [0, 0, -1, -1, 1, 1, 2, 2]
+
+
+def test_a_single_identity_cannot_be_trained_on(tmp_path: Path) -> None:
+    labels = Labels.from_names(make_store(tmp_path / "s", identities=1))
+    with pytest.raises(UserError, match=r"found 1 identities.*ingest photos of more people"):
+        training_identities(labels)
