@@ -20,3 +20,8 @@ def real_data() -> Path:
     if os.environ.get("OPENMFR_REQUIRE_DATA") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def pytest_configure() -> None:
+    """Give each test worker one thread: several that share two cores spin instead of working."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -104,20 +104,20 @@ def _flat(content: dict[str, object], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def choose_for_sheet(store: Store, *, identities: int, images: int) -> list[list[int]]:
-    """Choose images for a contact sheet: a row for each identity, evenly spread over the store.
+def choose_for_sheet(store: Store, *, identities: int, images: int) -> list[tuple[int, str]]:
+    """Choose images for a contact sheet: identity by identity, evenly spread over the store.
 
     Args:
         store: The store.
-        identities: Rows, at most.
-        images: Images in each row, at most.
+        identities: How many, at most.
+        images: Images of each, at most.
 
     Returns:
-        Store indices, one list for each row; images of unknown people fill rows in order.
+        Store index and caption of each image.
     """
-    rows: dict[object, list[int]] = {}
+    images_of: dict[str, list[int]] = {}
     for index, name in enumerate(store.column("identity_name")):
-        rows.setdefault(name if name is not None else f"{index // images}", []).append(index)
-    names = sorted(rows, key=str)
+        images_of.setdefault(name or "unknown", []).append(index)
+    names = sorted(images_of)
     shown = np.linspace(0, len(names) - 1, min(identities, len(names))).round().astype(int)
-    return [rows[names[i]][:images] for i in shown]
+    return [(index, names[i]) for i in shown for index in images_of[names[i]][:images]]

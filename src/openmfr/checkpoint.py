@@ -8,7 +8,6 @@ that exists is whole. Randomness needs no state here: each step's is drawn from 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -199,7 +198,8 @@ class CheckpointFolder:
                 allowed="a run that has written one",
                 next_step="train longer",
             )
-        return self.path / (index["best"] or index["last"])
+        best: str = index["best"] or index["last"]
+        return self.path / best
 
     def add(
         self,
@@ -253,9 +253,7 @@ class CheckpointEmbedder:
         precision: str = "float32",
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.backbone = checkpoint.load_backbone().to(
-            self.device, memory_format=torch.channels_last
-        )
+        self.backbone = checkpoint.load_backbone().to(self.device)
         self.input_size = checkpoint.info.backbone.input_size
         self.precision = precision
         self._embedding_dim = checkpoint.info.backbone.embedding_dim
@@ -303,10 +301,3 @@ def embed_batch(
         embeddings = backbone(inputs)
     result: npt.NDArray[np.float32] = embeddings.float().cpu().numpy()
     return result
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, for `openmfr inspect`."""
-    checkpoint = Checkpoint.open(path)
-    content: dict[str, Any] = json.loads((checkpoint.path / META).read_text(encoding="utf-8"))
-    return content

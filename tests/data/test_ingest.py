@@ -32,7 +32,8 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 def landmarks_of(left: float, top: float, edge: int) -> FloatArray:
     """Landmarks of a face whose crop is a square of the photo."""
-    return template(edge) + np.array([left, top])
+    shift: FloatArray = np.array([left, top], np.float64)
+    return template(edge) + shift
 
 
 class SquareDetector:

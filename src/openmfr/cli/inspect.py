@@ -21,9 +21,9 @@ def main(
 
     Args:
         path: Any file or folder that openmfr wrote.
-        sheet: Draw a contact sheet of a store into this PNG: one row for each identity.
-        identities: Rows of the sheet.
-        images: Images in each row.
+        sheet: Draw a contact sheet of a store into this PNG: identity by identity.
+        identities: Identities on the sheet.
+        images: Images of each identity, and in each row.
         check: Compare every shard of a store with its checksum; exit code 2 if one differs.
     """
     from openmfr.artefacts import choose_for_sheet, describe, kind_of
@@ -44,8 +44,12 @@ def main(
         from openmfr.report.sheet import contact_sheet
 
         store = Store(path)
-        rows = choose_for_sheet(store, identities=identities, images=images)
-        picture = contact_sheet([[store.decode(i) for i in row] for row in rows])
+        chosen = choose_for_sheet(store, identities=identities, images=images)
+        picture = contact_sheet(
+            [store.decode(index) for index, _ in chosen],
+            columns=images,
+            captions=[caption for _, caption in chosen],
+        )
         with atomic_path(sheet) as temporary:
             picture.save(temporary, format="PNG")
         print(f"sheet            {sheet}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -57,7 +57,7 @@ def main(
     from openmfr.train import Training
 
     config = load_recipe(recipe)
-    changes = {
+    changes: dict[str, Any] = {
         "batch_size": batch_size,
         "precision": precision,
         "holdout_identities": hold_out,

@@ -168,6 +168,11 @@ class Labels:
         """Images of identities that `hold_out` set aside, shape (N,), bool."""
         return np.asarray(self.reason == HELD_OUT)
 
+    def only_held_out(self) -> Labels:
+        """Make a child that keeps the held-out images and nothing else."""
+        reason = np.where(self.is_held_out, "", "not held out")
+        return self.child(keep=self.is_held_out, reason=reason.astype(np.str_))
+
     def check_store(self, store: Store, *, where: str = "labels") -> None:
         """Refuse a table that describes another store.
 

@@ -253,6 +253,7 @@ def _figure() -> tuple[Figure, Axes]:
 def _draw_curve(axes: Axes, name: str, curve: Curve, height: FloatArray, i: int) -> None:
     fmr = np.geomspace(curve.smallest_fmr, 1, _MAX_POINTS)
     reached = height[np.searchsorted(-curve.fmr, -fmr * (1 + 1e-12))]  # at most this FMR
+    reached = np.where(reached > 0, reached, np.nan)  # zero has no place on a logarithmic axis
     firm = fmr >= curve.supported_fmr
     style: dict[str, Any] = {"color": _SERIES[i], "linestyle": _DASHES[i]}
     axes.plot(fmr[firm], reached[firm], label=name, **style)

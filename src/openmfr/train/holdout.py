@@ -10,12 +10,12 @@ from openmfr.checkpoint import embed_batch
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store
 from openmfr.embed import decode_batch
-from openmfr.evaluation.pairs import sample_pairs
-from openmfr.evaluation.rates import auc, fnmr_at_fmr
-from openmfr.evaluation.verification import fold_accuracy, pair_scores
+from openmfr.evaluation.sampling import sample_pairs
+from openmfr.evaluation.verification import measure
 
 #: Pairs of each kind; the rates of a hundred identities move less than this resolves.
 PAIRS = 6_000
+FMR = 0.01
 BATCH = 64
 
 
@@ -35,9 +35,10 @@ class Holdout:
     def __init__(self, store: Store, labels: Labels, *, identities: int, seed: int) -> None:
         self.store = store
         self.training_labels = labels.hold_out(identities, seed=seed)
-        is_held_out = self.training_labels.is_held_out
-        self.rows = np.flatnonzero(is_held_out)
-        self.pairs = sample_pairs(labels.identity[self.rows], pairs=PAIRS, seed=seed)
+        self.rows = np.flatnonzero(self.training_labels.is_held_out)
+        self.identity = labels.identity[self.rows]
+        everyone = np.ones(len(self.rows), dtype=np.bool_)
+        self.pairs = sample_pairs(self.identity, everyone, pairs=PAIRS, seed=seed)
 
     def measure(
         self, backbone: nn.Module, input_size: int, precision: str, device: torch.device
@@ -51,7 +52,8 @@ class Holdout:
             device: Where the network is.
 
         Returns:
-            `holdout_accuracy` (k-fold), `holdout_auc` and `holdout_fnmr@1e-2`, each in 0–1.
+            `holdout_accuracy` (k-fold), `holdout_auc` and `holdout_fnmr@0.01`, each in 0–1; a rate
+            that the pairs are too few for is left out.
         """
         backbone.eval()
         parts = [
@@ -63,10 +65,11 @@ class Holdout:
             )
             for i in range(0, len(self.rows), BATCH)
         ]
-        scores = pair_scores(np.concatenate(parts), self.pairs)
-        genuine, impostor = scores[self.pairs.is_genuine], scores[~self.pairs.is_genuine]
-        return {
-            "holdout_accuracy": fold_accuracy(scores, self.pairs),
-            "holdout_auc": auc(genuine, impostor),
-            "holdout_fnmr@1e-2": fnmr_at_fmr(genuine, impostor, fmr=1e-2).fnmr,
+        compared = self.pairs.compare(np.concatenate(parts), self.identity)
+        result = measure(compared, fmrs=(FMR,), replicates=0)
+        measured = {
+            "holdout_accuracy": result.accuracy.mean.value,
+            "holdout_auc": result.auc.value,
+            f"holdout_fnmr@{FMR:g}": result.rates[0].fnmr.value,
         }
+        return {name: value for name, value in measured.items() if value is not None}

@@ -24,7 +24,7 @@ from openmfr.data.labels import Labels
 from openmfr.data.loader import FaceDataset, Stream, StreamSampler, batches, training_identities
 from openmfr.data.store import Store
 from openmfr.errors import UserError, raise_together
-from openmfr.heads import HeadConfig, MarginSoftmax
+from openmfr.heads import HeadConfig, build_head
 from openmfr.models import BackboneConfig, build_backbone, to_input
 from openmfr.run import Run, progress
 from openmfr.train.augment import AugmentConfig, augment
@@ -42,6 +42,7 @@ from openmfr.train.schedule import ScheduleConfig
 logger = logging.getLogger(__name__)
 
 LOG_EVERY = 20
+LABELS_FILE, HELD_OUT_FILE = "labels.parquet", "held_out.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class TrainConfig:
         seed: Of weights, order, augmentation and the choice of held-out identities.
     """
 
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    backbone: BackboneConfig
     head: HeadConfig = field(default_factory=HeadConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -107,7 +108,8 @@ class Trainer:
         config: What to do.
         store: The images.
         labels: Who is on them. The run keeps the table that it really used (`labels.parquet`), in
-            which held-out identities are left out.
+            which held-out identities are left out, and one that keeps those alone
+            (`held_out.parquet`).
         run: Where checkpoints, metrics and log go.
         device: Where to train.
         workers: Processes that decode; the result does not depend on them.
@@ -154,14 +156,14 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.backbone = build_backbone(config.backbone)
-            self.head = MarginSoftmax(
+            self.head = build_head(
                 config.head,
                 num_identities=int(self.identity.max()) + 1,
                 embedding_dim=config.backbone.embedding_dim,
             )
         if start_from is not None:
             self._start_from(start_from)
-        self.backbone.to(self.device, memory_format=memory_format)
+        self.backbone.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.head.to(self.device)
         self.forward = torch.compile(self.backbone) if config.compile else self.backbone
         self.peak_rate = config.optimizer.learning_rate * config.batch_size / 256
@@ -193,7 +195,9 @@ class Trainer:
         Raises:
             UserError: If the loss is no longer finite.
         """
-        self.labels.write(self.run.path / "labels.parquet")
+        self.labels.write(self.run.path / LABELS_FILE)
+        if self.holdout is not None:
+            self.labels.only_held_out().write(self.run.path / HELD_OUT_FILE)
         first = self._resume()
         if first < self.steps:
             with self.run.log_to_file(), torch.random.fork_rng():
@@ -210,7 +214,7 @@ class Trainer:
             config.batch_size,
             f"{first:,}",
         )
-        board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=first)  # type: ignore[no-untyped-call]
+        board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=first)
         evaluate_steps = max(1, round(config.evaluate_epochs * self.images / config.batch_size))
         since, seconds = first, time.perf_counter()
         with progress(
@@ -223,7 +227,7 @@ class Trainer:
                 loss = self.step(step, images, identity)
                 done = step + 1
                 note = ""
-                if done % LOG_EVERY == 0 or done == self.steps:
+                if done % LOG_EVERY == 0 or done in (1, self.steps):
                     row = self._row(done, loss, (done - since) / (time.perf_counter() - seconds))
                     self._record(row, board)
                     note = f"loss {row['loss']:.3f}"
@@ -233,7 +237,7 @@ class Trainer:
                 if is_measured or done % config.checkpoint_steps == 0:
                     self._checkpoint(done, board, is_measured=is_measured)
                     since, seconds = done, time.perf_counter()
-        board.close()  # type: ignore[no-untyped-call]
+        board.close()
 
     def loader(self, first: int) -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
         """Serve decoded batches from a step to the end."""
@@ -309,7 +313,7 @@ class Trainer:
         self.run.add_metrics(row)
         for name, value in row.items():
             if name != "step":
-                board.add_scalar(name, value, int(row["step"]))  # type: ignore[no-untyped-call]
+                board.add_scalar(name, value, int(row["step"]))
 
     def _checkpoint(self, done: int, board: SummaryWriter, *, is_measured: bool) -> None:
         metrics: dict[str, float] = {}

@@ -1,0 +1,78 @@
+"""What every benchmark prints: rows against a baseline, the machine, and the commit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One claim.
+
+    Attributes:
+        what: What was measured.
+        ours: Median of our side.
+        baseline: Median of what it is compared with.
+        unit: Unit of both.
+        ratio: ours ÷ baseline, or the median of the paired ratios.
+        goal: Smallest ratio that holds; None where there is no goal.
+    """
+
+    what: str
+    ours: float
+    baseline: float
+    unit: str
+    ratio: float
+    goal: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        return self.goal is None or self.ratio >= self.goal
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """Parse `--quick` and `--json PATH`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, within 50 s")
+    parser.add_argument("--json", metavar="PATH", help="write the rows there; - prints them last")
+    return parser.parse_args()
+
+
+def report(benchmark: str, rows: Sequence[Row], *, json_path: str | None) -> None:
+    """Print rows for a person and, if asked, as JSON."""
+    print(f"{benchmark}: {_machine()}, commit {_commit()}")
+    for row in rows:
+        verdict = "" if row.goal is None else f", goal {row.goal:g}: {_verdict(row)}"
+        print(
+            f"  {row.what}: {row.ours:,.4g} against {row.baseline:,.4g} {row.unit}, "
+            f"ratio {row.ratio:.3f}{verdict}"
+        )
+    if json_path is not None:
+        content = {"benchmark": benchmark, "rows": [asdict(r) | {"holds": r.holds} for r in rows]}
+        text = json.dumps(content)
+        if json_path == "-":
+            print(text)
+        else:
+            Path(json_path).write_text(text + "\n", encoding="utf-8")
+
+
+def _verdict(row: Row) -> str:
+    return "holds" if row.holds else "MISSED"
+
+
+def _machine() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    here = Path(__file__).parent
+    found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,187 @@
+"""Training learns, resumes bit by bit, and refuses what cannot work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toys import make_store
+
+from openmfr.checkpoint import Checkpoint, CheckpointFolder
+from openmfr.data.labels import Labels
+from openmfr.data.store import Store
+from openmfr.errors import UserError
+from openmfr.heads import HeadConfig
+from openmfr.models import BackboneConfig
+from openmfr.train import AugmentConfig, OptimizerConfig, ScheduleConfig, TrainConfig, Training
+from openmfr.train.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+TOY = TrainConfig(
+    backbone=BackboneConfig(name="toy_backbone:Toy", input_size=32, embedding_dim=16),
+    head=HeadConfig(kind="cosface", margin=0.2, scale=16.0),
+    optimizer=OptimizerConfig(learning_rate=1.0),
+    schedule=ScheduleConfig(epochs=8, warmup_epochs=0.5, shape="cosine"),
+    augment=AugmentConfig(brightness=0.1, shift=0.01),
+    batch_size=16,
+    holdout_identities=4,
+    evaluate_epochs=4.0,
+    checkpoint_steps=5,
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_store(tmp_path_factory.mktemp("trainer") / "s", identities=12, images=8)
+
+
+def trainer(store: Store, out: Path, config: TrainConfig = TOY, **options: Any) -> Trainer:
+    return Training(config=config, store=store.path, **options).trainer(out, device=CPU, workers=0)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    last = CheckpointFolder(run / "checkpoints").last()
+    assert last is not None
+    opened = Checkpoint.open(last)
+    return opened.read_backbone() | opened.read_training()
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def stop_after(trainer: Trainer, steps: int) -> None:
+    """Run a trainer until it has done so many steps, then leave it as a kill would."""
+    original = trainer.step
+
+    def step(number: int, images: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
+        if number == steps:
+            raise KeyboardInterrupt
+        return original(number, images, identity)
+
+    trainer.step = step  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+
+
+def test_unseen_identities_are_told_apart_after_training(store: Store, tmp_path: Path) -> None:
+    best = Checkpoint.open(trainer(store, tmp_path / "run").fit())
+    assert best.info.metrics["holdout_accuracy"] > 0.9
+    rows = trainer(store, tmp_path / "run").run.metrics()
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("steps", [1, 5, 13, 31])
+def test_a_stopped_run_ends_in_the_same_weights(store: Store, tmp_path: Path, steps: int) -> None:
+    trainer(store, tmp_path / "whole").fit()
+    stop_after(trainer(store, tmp_path / "stopped"), steps)
+    trainer(store, tmp_path / "stopped").fit()
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    names = ("whole", "stopped")
+    logged = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in names]
+    assert len(logged[0]) == len(logged[1])
+
+
+def test_the_result_does_not_depend_on_the_number_of_workers(store: Store, tmp_path: Path) -> None:
+    short = replace(TOY, schedule=replace(TOY.schedule, epochs=2), evaluate_epochs=2.0)
+    trainer(store, tmp_path / "inline", short).fit()
+    training = Training(config=short, store=store.path)
+    training.trainer(tmp_path / "workers", device=CPU, workers=2).fit()
+    assert_same_weights(tmp_path / "inline", tmp_path / "workers")
+
+
+def test_seeds_differ(store: Store, tmp_path: Path) -> None:
+    short = replace(TOY, schedule=replace(TOY.schedule, epochs=1), evaluate_epochs=1.0)
+    trainer(store, tmp_path / "0", short).fit()
+    trainer(store, tmp_path / "1", replace(short, seed=1)).fit()
+    first, second = weights(tmp_path / "0"), weights(tmp_path / "1")
+    assert not torch.equal(first["linear.weight"], second["linear.weight"])
+
+
+def test_a_finished_run_returns_at_once_and_changes_nothing(store: Store, tmp_path: Path) -> None:
+    best = trainer(store, tmp_path / "run").fit()
+    before = (best / "backbone.safetensors").stat().st_mtime_ns
+    assert trainer(store, tmp_path / "run").fit() == best
+    assert (best / "backbone.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_configuration_in_the_folder_is_named(store: Store, tmp_path: Path) -> None:
+    trainer(store, tmp_path / "run")
+    other = replace(TOY, batch_size=32, optimizer=replace(TOY.optimizer, momentum=0.8))
+    with pytest.raises(UserError) as error:
+        trainer(store, tmp_path / "run", other)
+    assert "config.batch_size: found 16; allowed: 32" in str(error.value)
+    assert "config.optimizer.momentum: found 0.9; allowed: 0.8" in str(error.value)
+
+
+def test_held_out_identities_are_never_trained_on(store: Store, tmp_path: Path) -> None:
+    made = trainer(store, tmp_path / "run")
+    made.fit()
+    held_out = Labels.read(tmp_path / "run" / "held_out.parquet")
+    trained = {int(row) for batch in made.loader(0).batch_sampler for row in batch}  # type: ignore[union-attr]
+    assert len(held_out.kept_identities) == 4
+    assert not trained & set(held_out.kept().tolist())
+    assert trained | set(held_out.kept().tolist()) == set(range(len(store)))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_reduced_precision_keeps_float32_weights_and_learns(
+    store: Store, tmp_path: Path, precision: Any
+) -> None:
+    config = replace(TOY, precision=precision)
+    best = Checkpoint.open(trainer(store, tmp_path / "run", config).fit())
+    assert {t.dtype for t in best.read_backbone().values() if t.is_floating_point()} == {
+        torch.float32
+    }
+    assert best.info.metrics["holdout_accuracy"] > 0.9
+
+
+def test_the_loss_scale_survives_a_stop(store: Store, tmp_path: Path) -> None:
+    config = replace(TOY, precision="float16")
+    trainer(store, tmp_path / "whole", config).fit()
+    stop_after(trainer(store, tmp_path / "stopped", config), 12)
+    trainer(store, tmp_path / "stopped", config).fit()
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_fine_tuning_starts_from_the_checkpoint(store: Store, tmp_path: Path) -> None:
+    trainer(store, tmp_path / "first").fit()
+    tuned = trainer(store, tmp_path / "second", start_from=tmp_path / "first")
+    start = Checkpoint.open(tmp_path / "first").read_backbone()
+    assert all(torch.equal(start[k], v) for k, v in tuned.backbone.state_dict().items())
+    fresh = trainer(store, tmp_path / "third")
+    head = fresh.head.state_dict()
+    assert any(not torch.equal(head[k], v) for k, v in tuned.head.state_dict().items())
+
+
+def test_fine_tuning_another_network_is_refused(store: Store, tmp_path: Path) -> None:
+    trainer(store, tmp_path / "first").fit()
+    wider = replace(TOY, backbone=replace(TOY.backbone, embedding_dim=32))
+    with pytest.raises(UserError, match="fine-tune with a recipe of the same backbone"):
+        trainer(store, tmp_path / "second", wider, start_from=tmp_path / "first")
+
+
+def test_a_diverged_loss_stops_with_advice(store: Store, tmp_path: Path) -> None:
+    config = replace(TOY, optimizer=OptimizerConfig(learning_rate=1e30, clip_norm=0))
+    with pytest.raises(UserError, match="lower the learning rate"):
+        trainer(store, tmp_path / "run", config).fit()
+
+
+def test_labels_of_another_store_are_refused(store: Store, tmp_path: Path) -> None:
+    other = make_store(tmp_path / "other", identities=3)
+    with pytest.raises(UserError, match="stands beside this store"):
+        trainer(store, tmp_path / "run", labels=other.path / "labels.parquet")
+
+
+def test_damaged_weights_are_a_clear_error(store: Store, tmp_path: Path) -> None:
+    best = trainer(store, tmp_path / "run").fit()
+    (best / "backbone.safetensors").write_bytes(b"\x80\x04cposix\nsystem\n")
+    with pytest.raises(UserError, match="unreadable weights"):
+        Checkpoint.open(best).load_backbone()
