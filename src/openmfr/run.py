@@ -121,7 +121,8 @@ def progress(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Cal
         done: How many an earlier run has done already.
 
     Yields:
-        `advance(count, note="")`: call it after each piece of work; `note` is shown behind the bar.
+        `advance(count, note="")`: call it after each piece of work; a `note` is shown behind the
+            bar until the next one.
     """
     console = Console(stderr=True)
     columns = (
@@ -136,7 +137,9 @@ def progress(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Cal
         task = bar.add_task(what, total=total, completed=done, note="")
 
         def advance(count: int, note: str = "") -> None:
-            bar.update(task, advance=count, note=note)
+            bar.update(task, advance=count)
+            if note:
+                bar.update(task, note=note)
 
         yield advance
 

@@ -60,7 +60,8 @@ def test_the_same_pairs_are_measured_the_same_again(comparisons: Comparisons) ->
 
 def test_the_order_of_the_pairs_does_not_matter(comparisons: Comparisons) -> None:
     order = np.random.default_rng(0).permutation(len(comparisons))
-    columns = {n: None if c is None else c[order] for n, c in vars(comparisons).items()}
+    columns: dict[str, Any] = vars(comparisons)
+    columns = {name: None if c is None else c[order] for name, c in columns.items()}
     shuffled = measure(Comparisons(**columns), replicates=50)
     original = measure(comparisons, replicates=50)
     assert shuffled.eer == original.eer

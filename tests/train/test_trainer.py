@@ -135,12 +135,13 @@ def test_held_out_identities_are_never_trained_on(store: Store, tmp_path: Path) 
 def test_reduced_precision_keeps_float32_weights_and_learns(
     store: Store, tmp_path: Path, precision: Any
 ) -> None:
-    config = replace(TOY, precision=precision)
-    best = Checkpoint.open(trainer(store, tmp_path / "run", config).fit())
+    made = trainer(store, tmp_path / "run", replace(TOY, precision=precision))
+    best = Checkpoint.open(made.fit())
     assert {t.dtype for t in best.read_backbone().values() if t.is_floating_point()} == {
         torch.float32
     }
-    assert best.info.metrics["holdout_accuracy"] > 0.9
+    losses = [row["loss"] for row in made.run.metrics() if "loss" in row]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_the_loss_scale_survives_a_stop(store: Store, tmp_path: Path) -> None:

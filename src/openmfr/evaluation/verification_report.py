@@ -300,7 +300,7 @@ def _pictures(
     if image is None:
         return []
     parts = [
-        html.note("These pictures show the people who were evaluated. Don't publish them."),
+        html.note("These pictures show the people who were evaluated. Do not publish them."),
     ]
     titles = {
         "false_matches": ("Worst false matches", "two people, highest scores"),

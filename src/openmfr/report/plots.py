@@ -96,7 +96,7 @@ def det_plot(curves: Mapping[str, Curve]) -> str:
         for i, (name, curve) in enumerate(curves.items()):
             seen = curve.fnmr[(curve.fnmr > 0) & (curve.fmr >= curve.smallest_fmr)]
             lowest = min([lowest, *seen[:1].tolist()])
-            _draw_curve(axes, name, curve, curve.fnmr, i)
+            _draw_curve(axes, name, curve, _positive(curve.fnmr), i)
         axes.set(xscale="log", yscale="log", ylim=(max(lowest / 1.5, 1e-5), 1))
         axes.set(xlabel="FMR: strangers taken for one person", ylabel="FNMR: people not recognised")
         _percent(axes, "xy")
@@ -176,7 +176,7 @@ def threshold_plot(threshold: FloatArray, fmr: FloatArray, fnmr: FloatArray) -> 
         for i, (name, rate) in enumerate({"FNMR": fnmr, "FMR": fmr}.items()):
             axes.plot(
                 threshold[shown],
-                np.where(rate[shown] > 0, rate[shown], np.nan),
+                _positive(rate[shown]),
                 color=_SERIES[i],
                 linestyle=_DASHES[i],
                 label=name,
@@ -253,11 +253,15 @@ def _figure() -> tuple[Figure, Axes]:
 def _draw_curve(axes: Axes, name: str, curve: Curve, height: FloatArray, i: int) -> None:
     fmr = np.geomspace(curve.smallest_fmr, 1, _MAX_POINTS)
     reached = height[np.searchsorted(-curve.fmr, -fmr * (1 + 1e-12))]  # at most this FMR
-    reached = np.where(reached > 0, reached, np.nan)  # zero has no place on a logarithmic axis
     firm = fmr >= curve.supported_fmr
     style: dict[str, Any] = {"color": _SERIES[i], "linestyle": _DASHES[i]}
     axes.plot(fmr[firm], reached[firm], label=name, **style)
     axes.plot(fmr[~firm], reached[~firm], linewidth=0.9, **style)
+
+
+def _positive(rate: FloatArray) -> FloatArray:
+    """Leave zero out: it has no place on a logarithmic axis."""
+    return np.where(rate > 0, rate, np.nan)
 
 
 def _finish_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:

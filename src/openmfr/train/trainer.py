@@ -226,17 +226,20 @@ class Trainer:
             for step, (images, identity) in enumerate(self.loader(first), start=first):
                 loss = self.step(step, images, identity)
                 done = step + 1
+                is_last = done == self.steps
+                is_measured = is_last or done % evaluate_steps == 0
+                is_saved = is_measured or done % config.checkpoint_steps == 0
                 note = ""
-                if done % LOG_EVERY == 0 or done in (1, self.steps):
-                    row = self._row(done, loss, (done - since) / (time.perf_counter() - seconds))
-                    self._record(row, board)
-                    note = f"loss {row['loss']:.3f}"
+                if is_saved or done == 1 or done % LOG_EVERY == 0:
+                    value = self._check_finite(done, loss)
+                    rate = (done - since) / (time.perf_counter() - seconds)
+                    self._record(self._row(done, value, rate), board)
+                    note = f"loss {value:.3f}"
+                if is_saved:
+                    self._checkpoint(done, board, is_measured=is_measured)
+                if note:
                     since, seconds = done, time.perf_counter()
                 advance(config.batch_size, note)
-                is_measured = done % evaluate_steps == 0 or done == self.steps
-                if is_measured or done % config.checkpoint_steps == 0:
-                    self._checkpoint(done, board, is_measured=is_measured)
-                    since, seconds = done, time.perf_counter()
         board.close()
 
     def loader(self, first: int) -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
@@ -292,7 +295,7 @@ class Trainer:
         self.scaler.update()
         return loss.detach()
 
-    def _row(self, step: int, loss: Tensor, steps_per_second: float) -> dict[str, float]:
+    def _check_finite(self, step: int, loss: Tensor) -> float:
         value = float(loss)
         if not math.isfinite(value):
             raise UserError(
@@ -301,10 +304,13 @@ class Trainer:
                 allowed="a finite number",
                 next_step="lower the learning rate or lengthen the warm-up, in a new folder",
             )
+        return value
+
+    def _row(self, step: int, loss: float, steps_per_second: float) -> dict[str, float]:
         return {
             "step": step,
             "epoch": step * self.config.batch_size / self.images,
-            "loss": value,
+            "loss": loss,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "images_per_second": steps_per_second * self.config.batch_size,
         }
