@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ class Row:
         unit: Unit of both.
         ratio: ours ÷ baseline, or the median of the paired ratios.
         goal: Smallest ratio that holds; None where there is no goal.
+        low: Smallest ratio of all runs.
+        high: Largest ratio of all runs.
     """
 
     what: str
@@ -31,10 +34,29 @@ class Row:
     unit: str
     ratio: float
     goal: float | None = None
+    low: float
+    high: float
 
     @property
     def holds(self) -> bool:
         return self.goal is None or self.ratio >= self.goal
+
+
+def paired(
+    what: str, pairs: Sequence[tuple[float, float]], *, unit: str, goal: float | None = None
+) -> Row:
+    """Make a row of runs in turn, (ours, baseline) of each; its ratio is their median."""
+    ratios = [ours / baseline for ours, baseline in pairs]
+    return Row(
+        what=what,
+        ours=statistics.median(ours for ours, _ in pairs),
+        baseline=statistics.median(baseline for _, baseline in pairs),
+        unit=unit,
+        ratio=statistics.median(ratios),
+        goal=goal,
+        low=min(ratios),
+        high=max(ratios),
+    )
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -52,7 +74,7 @@ def report(benchmark: str, rows: Sequence[Row], *, json_path: str | None) -> Non
         verdict = "" if row.goal is None else f", goal {row.goal:g}: {_verdict(row)}"
         print(
             f"  {row.what}: {row.ours:,.4g} against {row.baseline:,.4g} {row.unit}, "
-            f"ratio {row.ratio:.3f}{verdict}"
+            f"ratio {row.ratio:.3f} ({row.low:.3f} to {row.high:.3f}){verdict}"
         )
     if json_path is not None:
         content = {"benchmark": benchmark, "rows": [asdict(r) | {"holds": r.holds} for r in rows]}

@@ -31,6 +31,8 @@ from openmfr.run import progress
 
 FORMAT_VERSION = 1
 META, ARRAY = "embeddings.json", "embeddings.npy"
+#: Images between two notes of how far a run has come.
+SAVE_EVERY = 5_000
 PARTIAL_META, PARTIAL_ARRAY = "partial.json", "partial.npy"
 
 FloatArray = npt.NDArray[np.float32]
@@ -151,7 +153,7 @@ def embed_store(
                 embeddings = embeddings + embedder.embed(images[:, :, ::-1])
             array[chunk] = embeddings
             done += len(chunk)
-            if done // 5_000 > (done - len(chunk)) // 5_000:
+            if done // SAVE_EVERY > (done - len(chunk)) // SAVE_EVERY:
                 array.flush()
                 write_json(out / PARTIAL_META, {"settings": settings, "done": done})
             advance(len(chunk))

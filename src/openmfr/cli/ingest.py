@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 
 def main(
-    photos: tyro.conf.Positional[Path],
-    out: tyro.conf.Positional[Path],
+    photos: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PHOTOS")],
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")],
     *,
     labels: Path | None = None,
     landmarks: Path | None = None,

@@ -1,7 +1,7 @@
 """Photos → a store of aligned faces, its labels, and a list of what was refused and why.
 
 The list of photos is cut into shards whose number depends on the list alone. Worker processes take
-shards, and each writes its shard and the shard's account (how many photos, which were refused) by
+shards, and each writes its shard's account (which photos were refused) and then the shard, by
 rename, so a run that is killed at any moment goes on when the same command is given again, and ends
 in the same store whatever the number of workers.
 """

@@ -11,7 +11,8 @@ Two limits, both on the safe side, stand in every report that they touch:
 
 - In a list where most identities are in one impostor pair, as in LFW, the product varies more than
   the pairs do (its variance is 3, that of independent pairs 1), and what rests on the impostors,
-  the threshold above all, gets an interval up to √3 times too wide.
+  the threshold above all, gets an interval up to about √3 times too wide (simulated, every person
+  in one pair: 1.8 times for the threshold with 1,000 pairs, 1.7 with 3,000; 1.5 for the FNMR).
 - Resampling cannot show an error that was never seen: for a rate of exactly 0 the interval would
   be [0, 0]. Its open end is closed by the exact bound for n independent trials without an error,
   where n is the number of identities with a genuine pair.

@@ -284,7 +284,7 @@ def _notes(comparisons: Comparisons, *, replicates: int) -> list[str]:
     if replicates and np.median(np.unique(people, return_counts=True)[1]) <= 1:
         notes.append(
             "Most people are in a single impostor pair: intervals that depend on a threshold are "
-            "up to 1.7 times too wide, on the safe side."
+            "up to about 1.7 times too wide, on the safe side."
         )
     return notes
 

@@ -239,7 +239,7 @@ def _curves(results: Mapping[str, VerificationResult]) -> Html:
     name, subject = next(iter(results.items()))
     drawn = subject.kinds if len(results) == 1 and subject.kinds else results
     curves = {name: _curve(result) for name, result in list(drawn.items())[:_MAX_CURVES]}
-    grey = f"Grey: fewer than {MIN_EXPECTED_FALSE_MATCHES} false matches expected."
+    thin = f"Thin, on grey: fewer than {MIN_EXPECTED_FALSE_MATCHES} false matches expected."
     thresholds = {"threshold of the accuracy": subject.accuracy.threshold}
     rate = subject.headline()
     if rate.threshold is not None:
@@ -250,12 +250,12 @@ def _curves(results: Mapping[str, VerificationResult]) -> Html:
         [
             html.plot(
                 det_plot(curves),
-                caption=f"DET: lower is better. {grey}",
+                caption=f"DET: lower is better. {thin}",
                 alt=f"Detection error trade-off of {names}",
             ),
             html.plot(
                 roc_plot(curves),
-                caption=f"ROC: higher is better. {grey}",
+                caption=f"ROC: higher is better. {thin}",
                 alt=f"Receiver operating characteristic of {names}",
             ),
             html.plot(

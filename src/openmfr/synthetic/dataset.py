@@ -1,4 +1,4 @@
-"""A whole synthetic data set: a store and its labels, the same bytes however many processes make it.
+"""A synthetic data set: a store and its labels, the same bytes however many processes make it.
 
 An image depends on the seed, its identity's number and its own number within the identity, and on
 nothing else; a shard holds the images of a few consecutive identities. Workers write whole shards,
@@ -120,7 +120,11 @@ def synthesise(
         raise UserError(
             where="workers", found=str(workers), allowed="from 1", next_step="leave it out"
         )
-    settings = {"made_by": "openmfr synth", "generator_version": GENERATOR_VERSION, **asdict(config)}
+    settings = {
+        "made_by": "openmfr synth",
+        "generator_version": GENERATOR_VERSION,
+        **asdict(config),
+    }
     store = finished_store(out, settings=settings)
     if store is None:
         writer = StoreWriter(out, image_size=size, settings=settings)

@@ -42,9 +42,7 @@ class Hair:
     texture: Float32Array
 
 
-def grow_hair(
-    rng: np.random.Generator, shape: Float32Array, colour: Float32Array
-) -> Hair | None:
+def grow_hair(rng: np.random.Generator, shape: Float32Array, colour: Float32Array) -> Hair | None:
     """Draw a hair style for a head.
 
     Args:

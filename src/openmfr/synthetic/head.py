@@ -111,17 +111,26 @@ class Kernel:
     name: str
     centre: Vector
     width: Vector
-    push: Vector = (0.0, 0.0, 0.0)
-    spread: Vector = (0.0, 0.0, 0.0)
-    turn: float = 0.0
-    std: float = 0.0
+    push: Vector
+    spread: Vector = (0, 0, 0)
+    turn: float = 0
+    std: float = 0
 
 
 def _kernel(
-    name: str, centre: Vector, width: Vector | float, push: Vector = (0, 0, 0), **more: float
+    name: str,
+    centre: Vector,
+    width: Vector | float,
+    push: Vector = (0, 0, 0),
+    *,
+    spread: Vector = (0, 0, 0),
+    turn: float = 0,
+    std: float = 0,
 ) -> Kernel:
     widths = (width, width, width) if isinstance(width, float) else width
-    return Kernel(name=name, centre=centre, width=widths, push=push, **more)  # type: ignore[arg-type]
+    return Kernel(
+        name=name, centre=centre, width=widths, push=push, spread=spread, turn=turn, std=std
+    )
 
 
 #: How people differ, in decimetres per standard deviation.
@@ -136,11 +145,11 @@ SHAPE_KERNELS: tuple[Kernel, ...] = (
     _kernel("chin protrusion", (0, 1.02, 0.9), (0.2, 0.15, 0.4), (0, 0, 1), std=0.06),
     _kernel("chin width", (0.18, 1.02, 0.8), (0.12, 0.12, 0.3), (1, 0, 0), std=0.045),
     _kernel("brow ridge", (0.25, -0.18, 0.9), (0.25, 0.09, 0.3), (0, 0, 1), std=0.035),
-    _kernel("brow height", (0.3, -0.2, 0.85), (0.22, 0.09, 0.3), (0, 1, 0), std=0.03),
+    _kernel("brow height", (0.3, -0.2, 0.85), (0.22, 0.09, 0.3), (0, 1, 0), std=0.035),
     _kernel("eye depth", (0.31, 0, 0.8), (0.15, 0.10, 0.3), (0, 0, 1), std=0.035),
-    _kernel("eye height", (0.31, 0, 0.8), (0.2, 0.09, 0.3), spread=(0, 1, 0), std=0.20),
+    _kernel("eye height", (0.31, 0, 0.8), (0.2, 0.09, 0.3), spread=(0, 1, 0), std=0.24),
     _kernel("eye length", (0.31, 0, 0.8), (0.17, 0.12, 0.3), spread=(1, 0, 0), std=0.12),
-    _kernel("eye slant", (0.31, 0, 0.8), (0.17, 0.12, 0.3), turn=1, std=0.11),
+    _kernel("eye slant", (0.31, 0, 0.8), (0.17, 0.12, 0.3), turn=1, std=0.14),
     _kernel("eye distance", (0.31, 0, 0.8), (0.17, 0.14, 0.3), (1, 0, 0), std=0.025),
     _kernel("nose length", (0, 0.40, 1.05), (0.16, 0.14, 0.3), (0, 1, 0), std=0.045),
     _kernel("nose protrusion", (0, 0.40, 1.05), (0.11, 0.14, 0.3), (0, 0, 1), std=0.06),
@@ -275,7 +284,9 @@ def _spaced(
 ) -> Float64Array:
     """Place `count` values between two ends, closer around each focus (centre, width, strength)."""
     fine = np.linspace(low, high, 4001)
-    density = 1 + sum(s * np.exp(-(((fine - c) / w) ** 2)) for c, w, s in focus)
+    density = np.ones_like(fine)
+    for centre, width, strength in focus:
+        density += strength * np.exp(-(((fine - centre) / width) ** 2))
     cumulative = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return np.interp(np.linspace(0, cumulative[-1], count), cumulative, fine)
 
@@ -301,7 +312,7 @@ def _with_features(surface: Float64Array, facing: Float64Array) -> Float64Array:
     x, y = surface[..., 0].copy(), surface[..., 1].copy()
     out = surface.copy()
     stand, width = PchipInterpolator(_RIDGE[:, 0], _RIDGE[:, 1:])(np.clip(y, -0.2, 0.6)).T
-    out[..., 2] += stand.T * np.exp(-np.abs(x / width.T) ** 2.4) * facing
+    out[..., 2] += stand.T * np.exp(-(np.abs(x / width.T) ** 2.4)) * facing
     for (cx, cy), (wx, wy), push in _BUMPS:
         for side in (1, -1) if cx > 0 else (1,):
             bump = np.exp(-((x - side * cx) ** 2) / (2 * wx**2) - (y - cy) ** 2 / (2 * wy**2))
@@ -334,16 +345,20 @@ def _field(mean: Float64Array, kernel: Kernel) -> Float64Array:
 
 
 def _gaps(mean: Float64Array) -> list[Float64Array]:
-    """The two movements with an edge: the jaw drops from the line of the lips, and the lids close."""
+    """The two movements with an edge: the jaw drops from the lips' line, and the lids close."""
     x, y, z = mean.T
     lip_line = MOUTH_CORNER[1] + 0.005
-    lips = np.clip(1 - (x / MOUTH_CORNER[0]) ** 2, 0, 1) * np.clip((y - lip_line) / 0.012 + 0.5, 0, 1)
+    lips = np.clip(1 - (x / MOUTH_CORNER[0]) ** 2, 0, 1) * np.clip(
+        (y - lip_line) / 0.012 + 0.5, 0, 1
+    )
     below = np.clip((y - lip_line) / 0.35, 0, 1)
     jaw = below**2 * (3 - 2 * below) * np.exp(-((x / 0.55) ** 4))
     drop = np.maximum(lips, jaw) * (z > 0) * np.clip((1.5 - y) / 0.3, 0, 1)
     lower_lid = 0.04
     lid = np.exp(-(((np.abs(x) - EYE[0]) / 0.17) ** 4)) * (z > 0)
-    lid = lid * np.where(y < -0.06, np.clip((y + 0.17), 0, 0.11) * 0.9, np.clip(lower_lid - y, 0, 0.1))
+    lid = lid * np.where(
+        y < -0.06, np.clip((y + 0.17), 0, 0.11) * 0.9, np.clip(lower_lid - y, 0, 0.1)
+    )
     zero = np.zeros_like(x)
     return [np.stack([zero, drop, -0.25 * drop], 1), np.stack([zero, lid, zero], 1)]
 

@@ -46,7 +46,7 @@ def enlarge(grid: Float32Array, shape: tuple[int, int]) -> Float32Array:
 
 def _enlarge_rows(grid: Float32Array, rows: int) -> Float32Array:
     cells, weights = _taps(grid.shape[0], rows)
-    out = grid[cells[0]] * weights[0]
+    out: Float32Array = grid[cells[0]] * weights[0]
     for cell, weight in zip(cells[1:], weights[1:], strict=True):
         out += grid[cell] * weight
     return out

@@ -19,11 +19,12 @@ from scipy.ndimage import gaussian_filter
 
 from openmfr.faces.align import TEMPLATE_SIZE, similarity, template
 from openmfr.faces.rasteriser import Raster, compiled, rasterise
+from openmfr.synthetic.glasses import glasses_mesh
 from openmfr.synthetic.hair import wear
 from openmfr.synthetic.head import head_model, vertex_normals
 from openmfr.synthetic.identity import Identity
 from openmfr.synthetic.noise import enlarge
-from openmfr.synthetic.shot import Glasses, Shot, draw_shot
+from openmfr.synthetic.shot import Shot, draw_shot
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -31,6 +32,7 @@ Float64Array = npt.NDArray[np.float64]
 Int32Array = npt.NDArray[np.int32]
 
 _SUPERSAMPLING = 2
+_FORWARD = np.array([0, 0, 1], dtype=np.float32)
 _HAIR_GLOSS = 0.05
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
@@ -65,9 +67,7 @@ class _Surface:
     cull: bool
 
 
-def render_face(
-    identity: Identity, *, rng: np.random.Generator, size: int = TEMPLATE_SIZE
-) -> Face:
+def render_face(identity: Identity, *, rng: np.random.Generator, size: int = TEMPLATE_SIZE) -> Face:
     """Take one picture of a person.
 
     Args:
@@ -148,7 +148,7 @@ class _Canvas:
             cull=surface.cull,
         )
         light = self._shot.light
-        half = self._shot.key_direction + np.float32([0, 0, 1])
+        half = self._shot.key_direction + _FORWARD
         half /= np.linalg.norm(half) + 1e-6
         _shade(
             raster.depth,
@@ -200,7 +200,7 @@ def _surfaces(
         yield replace(far_side, triangles=hair.triangles)
     if shot.glasses is not None:
         vertices, triangles = glasses_mesh(shot.glasses, model.landmarks(moved))
-        normal = camera.rotation @ np.float32([0, 0, 1])
+        normal = camera.rotation @ _FORWARD
         yield _Surface(
             vertices=camera.project(vertices),
             triangles=triangles,
@@ -212,53 +212,18 @@ def _surfaces(
         )
 
 
-def glasses_mesh(glasses: Glasses, landmarks: Float64Array) -> tuple[Float32Array, Int32Array]:
-    """Build a frame before the eyes: two rims, a bridge and two temples, as flat strips.
-
-    Args:
-        glasses: Its shape.
-        landmarks: The head's landmarks in decimetres, shape (5, 3).
-
-    Returns:
-        Vertices in decimetres, shape (V, 3), and triangles, shape (T, 3).
-    """
-    turn = np.linspace(0, 2 * np.pi, 33)
-    round_ = [np.sign(f) * np.abs(f) ** (2 / glasses.squareness) for f in (np.cos(turn), np.sin(turn))]
-    strips = []
-    for side, eye in zip((-1, 1), landmarks[:2], strict=True):
-        centre = eye + [0.02 * side, 0.02, 0.17]
-        edges = [
-            centre
-            + np.stack([(glasses.half_width + w) * round_[0], (glasses.half_height + w) * round_[1],
-                        -0.35 * np.abs(round_[0]) * glasses.half_width * (round_[0] * side > 0)], 1)
-            for w in (0.0, glasses.rim)
-        ]
-        strips.append(np.stack(edges, axis=1))
-        hinge = centre + [side * (glasses.half_width + glasses.rim), -0.04, -0.08]
-        ear = np.array([side * 0.80, hinge[1], 0.05])
-        strips.append(np.array([[end, end + [0, 2 * glasses.rim, 0]] for end in (hinge, ear)]))
-    left, right = landmarks[0] + [glasses.half_width, 0, 0.17], landmarks[1] - [glasses.half_width, 0, -0.17]
-    strips.append(np.array([[end, end + [0, 1.5 * glasses.rim, 0]] for end in (left, right)]))
-    vertices, triangles, start = [], [], 0
-    for strip in strips:
-        a = start + 2 * np.arange(len(strip) - 1)
-        triangles += [np.stack([a, a + 1, a + 3], 1), np.stack([a, a + 3, a + 2], 1)]
-        vertices.append(strip.reshape(-1, 3))
-        start += 2 * len(strip)
-    return np.concatenate(vertices).astype(np.float32), np.concatenate(triangles).astype(np.int32)
-
-
 def _develop(scene: Float32Array, shot: Shot, rng: np.random.Generator) -> UInt8Array:
     """Lens, sensor and gamma."""
     size = scene.shape[0]
-    scene = scene * np.exp(enlarge(shot.dapple, (size, size)))
-    grey = scene @ _LUMINANCE
-    scene = grey[..., None] + np.float32(shot.saturation) * (scene - grey[..., None])
+    lit = scene * np.exp(enlarge(shot.dapple, (size, size)))
+    grey = (lit @ _LUMINANCE)[..., None]
+    coloured = grey + np.float32(shot.saturation) * (lit - grey)
     sigma = shot.blur * size / TEMPLATE_SIZE
-    blurred = gaussian_filter(scene, (sigma, sigma, 0), truncate=3)
+    blurred = gaussian_filter(coloured, (sigma, sigma, 0), truncate=3)
     encoded = np.clip(blurred, 0, 1) ** np.float32(1 / 2.2)
     encoded += np.float32(shot.noise) * rng.standard_normal((size, size, 1), dtype=np.float32)
-    return np.clip(encoded * 255 + 0.5, 0, 255).astype(np.uint8)
+    image: UInt8Array = np.clip(encoded * 255 + 0.5, 0, 255).astype(np.uint8)
+    return image
 
 
 @compiled

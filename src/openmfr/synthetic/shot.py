@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from openmfr.synthetic.glasses import Glasses, draw_glasses
 from openmfr.synthetic.head import BOTTOM, EXPRESSIONS
 from openmfr.synthetic.noise import enlarge, smooth_noise
 
@@ -19,7 +20,7 @@ Float64Array = npt.NDArray[np.float64]
 #: How each expression is drawn: mean, standard deviation, smallest and largest amount.
 _EXPRESSION_RANGE: dict[str, tuple[float, float, float, float]] = {
     "jaw": (-0.05, 0.08, 0.0, 0.22),
-    "blink": (0.05, 0.22, 0.0, 0.95),
+    "blink": (0.0, 0.2, 0.0, 0.95),
     "smile": (0.015, 0.035, -0.05, 0.10),
     "cheek raise": (0.01, 0.02, -0.01, 0.05),
     "brow raise": (0.0, 0.025, -0.04, 0.07),
@@ -85,17 +86,6 @@ class Shot:
         return rotation
 
 
-@dataclass(frozen=True, kw_only=True)
-class Glasses:
-    """A pair of glasses: half width, half height, squareness (2 is an ellipse), rim; decimetres."""
-
-    half_width: float
-    half_height: float
-    squareness: float
-    rim: float
-    colour: tuple[float, float, float]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Headwear:
     """A cap or a scarf: how low it sits, and its cloth.
@@ -119,7 +109,7 @@ def draw_shot(rng: np.random.Generator) -> Shot:
     ]
     light, key_direction = _draw_light(rng)
     return Shot(
-        yaw=float(np.clip(rng.normal(0, 0.40), -1.0, 1.0)),
+        yaw=float(np.clip(rng.normal(0, 0.35), -1.0, 1.0)),
         pitch=float(np.clip(rng.normal(0, 0.15), -0.45, 0.45)),
         roll=float(rng.normal(0, 0.08)),
         expression=np.array(expression, dtype=np.float32),
@@ -127,14 +117,14 @@ def draw_shot(rng: np.random.Generator) -> Shot:
         light=light,
         key_direction=key_direction,
         gloss=float(rng.uniform(0.01, 0.07)),
-        glasses=_draw_glasses(rng) if rng.random() < 0.12 else None,
+        glasses=draw_glasses(rng) if rng.random() < 0.12 else None,
         headwear=_draw_headwear(rng) if rng.random() < 0.3 else None,
         landmark_error=rng.normal(0, 0.8, (5, 2)),
-        blur=float(rng.uniform(0.2, 0.9) if rng.random() < 0.85 else rng.uniform(0.9, 1.5)),
+        blur=float(rng.uniform(0.2, 0.7) if rng.random() < 0.9 else rng.uniform(0.7, 1.2)),
         dapple=_draw_dapple(rng),
         saturation=float(rng.uniform(0.4, 1.25) if rng.random() < 0.88 else 0),
-        noise=float(rng.uniform(0.003, 0.022)),
-        jpeg_quality=int(rng.integers(55, 96)),
+        noise=float(rng.uniform(0.003, 0.015)),
+        jpeg_quality=int(rng.integers(65, 96)),
         background=_draw_background(rng),
     )
 
@@ -167,7 +157,7 @@ def directional_light(direction: Float64Array, colour: Float64Array) -> Float64A
 
 
 def _draw_light(rng: np.random.Generator) -> tuple[Float32Array, Float32Array]:
-    exposure = np.exp(rng.normal(0.1, 0.38))
+    exposure = np.exp(rng.normal(0.15, 0.33))
     tint = 1 + np.array([1.0, 0.1, -1.0]) * rng.normal(0, 0.15) + rng.normal(0, 0.04, 3)
     softness = rng.uniform(0.3, 0.8)
     light = np.zeros((9, 3))
@@ -184,21 +174,7 @@ def _draw_light(rng: np.random.Generator) -> tuple[Float32Array, Float32Array]:
 
 def _direction(azimuth: float, elevation: float) -> Float64Array:
     horizontal = np.cos(elevation)
-    return np.array(
-        [np.sin(azimuth) * horizontal, np.sin(elevation), np.cos(azimuth) * horizontal]
-    )
-
-
-def _draw_glasses(rng: np.random.Generator) -> Glasses:
-    shade = rng.uniform(0.005, 0.10) if rng.random() < 0.8 else rng.uniform(0.2, 0.4)
-    red, green, blue = shade * (1 + rng.normal(0, 0.15, 3))
-    return Glasses(
-        half_width=float(rng.uniform(0.19, 0.245)),
-        half_height=float(rng.uniform(0.13, 0.20)),
-        squareness=float(rng.uniform(2.0, 5.0)),
-        rim=float(rng.uniform(0.016, 0.04)),
-        colour=(float(red), float(green), float(blue)),
-    )
+    return np.array([np.sin(azimuth) * horizontal, np.sin(elevation), np.cos(azimuth) * horizontal])
 
 
 def _draw_headwear(rng: np.random.Generator) -> Headwear:
@@ -218,7 +194,7 @@ def _draw_headwear(rng: np.random.Generator) -> Headwear:
 
 def _draw_dapple(rng: np.random.Generator) -> Float32Array:
     cells = int(rng.integers(3, 10))
-    strength = rng.uniform(0, 0.7)
+    strength = rng.uniform(0.1, 0.8)
     return (strength * rng.standard_normal((cells, cells, 1))).astype(np.float32)
 
 

@@ -17,6 +17,7 @@ from openmfr.synthetic.head import COLUMNS, EYE, MOUTH_CORNER, ROWS, head_model
 from openmfr.synthetic.noise import smooth_noise
 
 Float32Array = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating]
 
 #: Rows and columns of every texture.
 TEXTURE_SHAPE = (256, 288)
@@ -107,7 +108,7 @@ def _draw_skin_colour(rng: np.random.Generator) -> Float32Array:
     return (np.array(colour) * hue * rng.uniform(0.92, 1.08)).astype(np.float32)
 
 
-def _blend(albedo: Float32Array, colour: Float32Array, cover: Float32Array) -> None:
+def _blend(albedo: Float32Array, colour: FloatArray, cover: FloatArray) -> None:
     """Lay a colour, per channel a number or a picture, over the albedo with the given cover, 0–1.
 
     The albedo has its channels first here, shape (3, *TEXTURE_SHAPE): numpy works along rows.
@@ -117,35 +118,36 @@ def _blend(albedo: Float32Array, colour: Float32Array, cover: Float32Array) -> N
         albedo[channel] += (colour[channel] - albedo[channel]) * cover
 
 
-def _darken(albedo: Float32Array, amount: Float32Array) -> None:
+def _darken(albedo: Float32Array, amount: FloatArray) -> None:
     """Darken by a fraction; blue and green more than red, as blood and melanin do."""
     amount = np.clip(amount, 0, 0.95)
     for channel, weight in enumerate((0.8, 1.0, 1.05)):
         albedo[channel] *= 1 - np.float32(weight) * amount
 
 
-def _spot(
-    place: Texels, centre: tuple[float, float], width: tuple[float, float]
-) -> Float32Array:
+def _spot(place: Texels, centre: tuple[float, float], width: tuple[float, float]) -> FloatArray:
     """A soft spot on the front of the face and its mirror image, 0–1."""
     dx = (np.abs(place.x) - np.float32(centre[0])) / np.float32(width[0])
     dy = (place.y - np.float32(centre[1])) / np.float32(width[1])
-    return _bell(dx) * _bell(dy) * (place.z > 0)
+    spot: FloatArray = _bell(dx) * _bell(dy) * (place.z > 0)
+    return spot
 
 
-def _bell(distance: Float32Array) -> Float32Array:
+def _bell(distance: FloatArray) -> FloatArray:
     """1 at 0 and half of it at 0.83."""
-    return np.exp(-(distance * distance))
+    bell: FloatArray = np.exp(-(distance * distance))
+    return bell
 
 
-def _plateau(distance: Float32Array) -> Float32Array:
+def _plateau(distance: FloatArray) -> FloatArray:
     """1 within about 0.5, half of it at 0.91, and nothing from 1.6."""
     return _bell(distance * distance)
 
 
-def _inside(signed: Float32Array, softness: float) -> Float32Array:
+def _inside(signed: FloatArray, softness: float) -> FloatArray:
     """Cover of a shape given the distance inside its edge, smoothed over `softness`."""
-    return np.clip(signed / softness + 0.5, 0, 1)
+    cover: FloatArray = np.clip(signed / softness + 0.5, 0, 1)
+    return cover
 
 
 def _mottle(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> None:
@@ -163,7 +165,9 @@ def _wrinkles(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> 
     age = rng.uniform(0, 1) ** 2
     bend = 0.02 * smooth_noise(rng, (4, 6), TEXTURE_SHAPE)
     forehead = _plateau(place.x / 0.34) * (place.z > 0)
-    lines = sum(_bell((place.y - height + bend) / 0.012) for height in (-0.36, -0.45, -0.54))
+    lines = np.zeros_like(bend)
+    for height in (-0.36, -0.45, -0.54):
+        lines += _bell((place.y - height + bend) / np.float32(0.012))
     fold = np.abs(place.x) - (0.17 + 0.38 * (place.y - 0.44)) + bend
     smile_line = _bell(fold / 0.018) * _plateau((place.y - 0.58) / 0.14)
     fan = np.abs(place.x) - 0.53
@@ -182,13 +186,15 @@ def _marks(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> Non
     for _ in range(rng.integers(0, 9)):
         angle, y = rng.uniform(-1.0, 1.0), rng.uniform(-0.5, 1.0)
         distance = np.hypot((place.angle - angle) * 0.8, place.y - y)
-        _darken(albedo, _inside(rng.uniform(0.010, 0.026) - distance, 0.012) * rng.uniform(0.4, 0.8))
+        _darken(
+            albedo, _inside(rng.uniform(0.014, 0.032) - distance, 0.012) * rng.uniform(0.5, 0.85)
+        )
 
 
 def _lips(
     albedo: Float32Array, place: Texels, rng: np.random.Generator, skin: Float32Array
 ) -> None:
-    upper, lower = rng.uniform(0.045, 0.085), rng.uniform(0.060, 0.105)
+    upper, lower = rng.uniform(0.035, 0.095), rng.uniform(0.050, 0.120)
     bow = rng.uniform(0.0, 0.02)
     across = np.clip(np.abs(place.x) / (MOUTH_CORNER[0] + 0.005), 0, 1)
     line = MOUTH_CORNER[1] + 0.005
@@ -197,7 +203,7 @@ def _lips(
     below = line + lower * (1 - across**2) - place.y
     cover = _inside(np.minimum(above, below), 0.016) * (across < 1) * (place.z > 0)
     redness = rng.uniform(0.35, 0.75)
-    colour = skin * np.float32([0.85, 1 - redness, 1 - 0.9 * redness])
+    colour = skin * np.array([0.85, 1 - redness, 1 - 0.9 * redness], dtype=np.float32)
     streaks = 1 + 0.12 * smooth_noise(rng, (20, 120), TEXTURE_SHAPE)
     _blend(albedo, colour[:, None, None] * streaks, cover * rng.uniform(0.6, 0.95))
     # What an open mouth shows is a strip a millimetre high; dropping the jaw stretches it.
@@ -210,7 +216,7 @@ def _lips(
 def _beard(
     albedo: Float32Array, place: Texels, rng: np.random.Generator, hair_colour: Float32Array
 ) -> None:
-    if rng.random() > 0.4:
+    if rng.random() > 0.3:
         return
     density = rng.uniform(0.15, 0.9)
     grain = 1 + 0.5 * smooth_noise(rng, (128, 144), TEXTURE_SHAPE)
@@ -228,9 +234,9 @@ def _beard(
 def _brows(
     albedo: Float32Array, place: Texels, rng: np.random.Generator, hair_colour: Float32Array
 ) -> None:
-    inner, outer = rng.uniform(0.07, 0.14), rng.uniform(0.46, 0.54)
-    height, arch = rng.uniform(-0.225, -0.165), rng.uniform(0.0, 0.075)
-    slope, thickness = rng.normal(-0.02, 0.035), rng.uniform(0.018, 0.048)
+    inner, outer = rng.uniform(0.05, 0.17), rng.uniform(0.43, 0.56)
+    height, arch = rng.uniform(-0.235, -0.155), rng.uniform(0.0, 0.10)
+    slope, thickness = rng.normal(-0.02, 0.05), rng.uniform(0.014, 0.052)
     along = (np.abs(place.x) - inner) / (outer - inner)
     peak = 1 - ((np.clip(along, 0, 1) - 0.62) / 0.62) ** 2
     middle = height - arch * peak - slope * along
@@ -238,15 +244,15 @@ def _brows(
     hairs = smooth_noise(rng, (90, 140), TEXTURE_SHAPE)
     signed = taper - np.abs(place.y - middle) + 0.006 * hairs
     ends = _inside(np.minimum(along, 1 - along), 0.12) * (place.z > 0)
-    cover = _inside(signed, 0.02) * ends * rng.uniform(0.55, 0.95) * (1 + 0.25 * hairs)
+    cover = _inside(signed, 0.02) * ends * rng.uniform(0.65, 1.0) * (1 + 0.25 * hairs)
     _blend(albedo, hair_colour * 0.55, cover)
 
 
 def _eyes(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> None:
-    half, rise, fall = rng.uniform(0.14, 0.17), rng.uniform(0.052, 0.085), rng.uniform(0.035, 0.05)
+    half, rise, fall = rng.uniform(0.135, 0.18), rng.uniform(0.05, 0.095), rng.uniform(0.03, 0.058)
     front = place.z > 0
     dx, dy = np.abs(place.x) - EYE[0], place.y - EYE[1]
-    tilt = dy + rng.normal(0.04, 0.06) * dx
+    tilt = dy + rng.normal(0.04, 0.09) * dx
     across = np.clip(np.abs(dx) / half, 0, 1)
     upper, lower = -rise * (1 - across * across), fall * (1 - across * across)
     within = (across < 1) & front

@@ -1,0 +1,88 @@
+"""Images per second of the trainer against a bare loop on random tensors of the same network.
+
+The bare loop is what remains when everything else is free: forward, backward and optimizer step of
+the same backbone and head in the same precision, on one batch that lies ready. The trainer reads a
+store, decodes, augments, clips, schedules and logs. Both sides run in turn, several times.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from reporting import Row, arguments, paired, report
+
+from openmfr.heads import build_head
+from openmfr.models import build_backbone
+from openmfr.recipes import tiny_real
+from openmfr.synthetic.dataset import synthesise
+from openmfr.train import TrainConfig, Training
+
+IDENTITIES, IMAGES = 60, 20
+GOAL = 0.90
+
+
+def trainer_rate(config: TrainConfig, store: Path, run: Path) -> float:
+    """Train for a while; return the median of the rates that the trainer itself logged."""
+    trainer = Training(config=config, store=store).trainer(run, device=torch.device("cpu"))
+    trainer.fit()
+    rows = trainer.run.metrics()
+    return statistics.median(
+        row["images_per_second"] for row in rows if row["step"] > 1 and "loss" in row
+    )
+
+
+def bare_rate(config: TrainConfig, steps: int) -> float:
+    """Repeat forward, backward and step on one random batch; return images per second."""
+    size, batch = config.backbone.input_size, config.batch_size
+    backbone = build_backbone(config.backbone).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    head = build_head(
+        config.head, num_identities=IDENTITIES, embedding_dim=config.backbone.embedding_dim
+    )
+    parameters = [p for p in [*backbone.parameters(), *head.parameters()] if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+    images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
+    identity = torch.randint(IDENTITIES, (batch,))
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        with torch.autocast("cpu", getattr(torch, config.precision)):
+            embeddings = backbone(images)
+        loss = head(embeddings, identity)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    return batch / statistics.median(seconds)
+
+
+def main() -> None:
+    options = arguments(__doc__ or "")
+    steps, repeats = (41, 2) if options.quick else (121, 5)
+    recipe = tiny_real()
+    epochs = steps * recipe.batch_size / (IDENTITIES * IMAGES)
+    config = replace(
+        recipe,
+        schedule=replace(recipe.schedule, epochs=epochs, warmup_epochs=0.0),
+        holdout_identities=0,
+        checkpoint_steps=10_000,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        synthesise(store, identities=IDENTITIES, images=IMAGES, seed=0)
+        bare_rate(config, 3)
+        pairs = [
+            (trainer_rate(config, store, Path(folder) / f"run{i}"), bare_rate(config, steps // 2))
+            for i in range(repeats)
+        ]
+    name = f"tiny_real's network, batch {config.batch_size}, {config.precision}"
+    row: Row = paired(f"trainer against bare loop, {name}", pairs, unit="images/s", goal=GOAL)
+    report("train_throughput", [row], json_path=options.json)
+
+
+if __name__ == "__main__":
+    main()
