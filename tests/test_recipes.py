@@ -31,7 +31,7 @@ def test_every_recipe_survives_its_file_and_builds(name: str, tmp_path: Path) ->
     again = from_dict(TrainConfig, to_dict(recipe), where="test")
     assert again == recipe
     assert fingerprint_of(again) == fingerprint_of(recipe)
-    Run(tmp_path / "run", settings={"config": to_dict(recipe)}, versions={})
+    Run(tmp_path / "run", settings={"config": to_dict(recipe)}, about={}).begin()
     assert load_recipe(str(tmp_path / "run")) == recipe
     if not name.startswith("paper"):
         build_backbone(recipe.backbone)

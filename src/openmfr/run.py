@@ -36,9 +36,9 @@ class Run:
     """A run's folder: its configuration, its log and its metrics.
 
     Args:
-        path: The folder; made if it is new.
+        path: The folder; nothing is written before `begin`.
         settings: Everything that determines the result, nested, as JSON values.
-        versions: Of the software that began the run; kept for a person who asks.
+        about: What a person may ask later: versions, paths; not compared.
 
     Raises:
         UserError: If a run with other settings, or something else, stands there; each setting that
@@ -46,9 +46,11 @@ class Run:
     """
 
     def __init__(
-        self, path: Path, *, settings: Mapping[str, Any], versions: Mapping[str, str]
+        self, path: Path, *, settings: Mapping[str, Any], about: Mapping[str, str]
     ) -> None:
         self.path = path
+        self.settings = settings
+        self.about = about
         file = path / RUN_FILE
         if file.exists():
             begun = read_json(file, what="run")
@@ -60,14 +62,17 @@ class Run:
                 allowed="a new or empty folder, or the folder of this run",
                 next_step="choose another name",
             )
-        else:
+
+    def begin(self) -> None:
+        """Make the folder, unless the run goes on in it."""
+        if not (self.path / RUN_FILE).exists():
             content = {
                 "format_version": FORMAT_VERSION,
                 "kind": "run",
-                "settings": settings,
-                "versions": versions,
+                "settings": self.settings,
+                "about": self.about,
             }
-            write_json(file, content)
+            write_json(self.path / RUN_FILE, content)
 
     @contextmanager
     def log_to_file(self) -> Iterator[None]:

@@ -113,7 +113,7 @@ def test_a_finished_run_returns_at_once_and_changes_nothing(store: Store, tmp_pa
 
 
 def test_another_configuration_in_the_folder_is_named(store: Store, tmp_path: Path) -> None:
-    trainer(store, tmp_path / "run")
+    trainer(store, tmp_path / "run").run.begin()
     other = replace(TOY, batch_size=32, optimizer=replace(TOY.optimizer, momentum=0.8))
     with pytest.raises(UserError) as error:
         trainer(store, tmp_path / "run", other)

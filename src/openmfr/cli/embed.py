@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 
 def main(
-    model: tyro.conf.Positional[Path],
-    store: tyro.conf.Positional[Path],
-    out: tyro.conf.Positional[Path],
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
+    store: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STORE")],
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")],
     *,
     labels: Path | None = None,
     flip: bool = False,

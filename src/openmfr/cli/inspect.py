@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 
 def main(
-    path: tyro.conf.Positional[Path],
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")],
     *,
     sheet: Path | None = None,
     identities: int = 12,

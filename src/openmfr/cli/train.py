@@ -10,7 +10,7 @@ import tyro
 
 
 def main(
-    recipe: tyro.conf.Positional[str],
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")],
     *,
     store: Path,
     out: Path,

@@ -294,6 +294,7 @@ def finished_store(path: Path | str, *, settings: Mapping[str, Any]) -> Store | 
         return None
     store = Store(path)
     check_same_settings(store.path, store.settings, json.loads(json.dumps(settings)))
+    (store.path / SETTINGS).unlink(missing_ok=True)  # a kill may have come just before
     return store
 
 

@@ -51,7 +51,7 @@ FORMAT_VERSION = 1
 TRAINING_PANELS = {
     "loss": "Loss",
     "learning_rate": "Learning rate",
-    "accuracy": "Accuracy on held-out identities",
+    "holdout_accuracy": "Accuracy on held-out identities",
 }
 
 _MAX_CURVES = 4

@@ -167,6 +167,7 @@ SHAPE_KERNELS: tuple[Kernel, ...] = (
 
 #: Unnamed differences: kernels of this width around places spread over the face.
 _LOOSE_WIDTH, _LOOSE_STD = 0.20, 0.011
+_PUSHES: tuple[Vector, ...] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 _LOOSE_PLACES = ((0.0, 0.16, 0.32, 0.48, 0.64), (-0.5, -0.25, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
 
 #: How a face moves. Jaw and eyelids, which open and close a gap, are made in `_gaps`.
@@ -230,14 +231,15 @@ def head_model() -> HeadModel:
     loose = [
         Kernel(
             name="loose",
-            centre=(x, y, float(_depth_at(mean, x, y))),
+            centre=(x, y, _depth_at(mean, x, y)),
             width=(_LOOSE_WIDTH,) * 3,
-            push=tuple(np.eye(3)[axis]),
+            push=push,
             std=_LOOSE_STD,
         )
         for x in _LOOSE_PLACES[0]
         for y in _LOOSE_PLACES[1]
-        for axis in range(3)
+        for push in _PUSHES
+        if x > 0 or push[0] == 0  # the middle must not move sideways
     ]
     kernels = (*SHAPE_KERNELS, *loose)
     shape_modes = np.stack([_field(mean, kernel) * kernel.std for kernel in kernels])

@@ -20,7 +20,7 @@ Float64Array = npt.NDArray[np.float64]
 #: How each expression is drawn: mean, standard deviation, smallest and largest amount.
 _EXPRESSION_RANGE: dict[str, tuple[float, float, float, float]] = {
     "jaw": (-0.05, 0.08, 0.0, 0.22),
-    "blink": (0.0, 0.2, 0.0, 0.95),
+    "blink": (0.0, 0.16, 0.0, 0.95),
     "smile": (0.015, 0.035, -0.05, 0.10),
     "cheek raise": (0.01, 0.02, -0.01, 0.05),
     "brow raise": (0.0, 0.025, -0.04, 0.07),
@@ -109,8 +109,8 @@ def draw_shot(rng: np.random.Generator) -> Shot:
     ]
     light, key_direction = _draw_light(rng)
     return Shot(
-        yaw=float(np.clip(rng.normal(0, 0.35), -1.0, 1.0)),
-        pitch=float(np.clip(rng.normal(0, 0.15), -0.45, 0.45)),
+        yaw=float(np.clip(rng.normal(0, 0.30), -0.9, 0.9)),
+        pitch=float(np.clip(rng.normal(0, 0.13), -0.4, 0.45)),
         roll=float(rng.normal(0, 0.08)),
         expression=np.array(expression, dtype=np.float32),
         distance=float(rng.uniform(5, 16)),
@@ -138,7 +138,7 @@ def directional_light(direction: Float64Array, colour: Float64Array) -> Float64A
 
     Returns:
         Coefficients, shape (9, 3), of 1, x, y, z, xy, yz, 3z² − 1, xz, x² − y² in the unit normal;
-        their sum is within 0.07 of max(0, normal · direction) × colour.
+        their sum is within 0.1 of max(0, normal · direction) × colour.
 
     Source:
         Ramamoorthi and Hanrahan, "An efficient representation for irradiance environment maps",
@@ -193,8 +193,8 @@ def _draw_headwear(rng: np.random.Generator) -> Headwear:
 
 
 def _draw_dapple(rng: np.random.Generator) -> Float32Array:
-    cells = int(rng.integers(3, 10))
-    strength = rng.uniform(0.1, 0.8)
+    cells = int(rng.integers(5, 12))
+    strength = rng.uniform(0.2, 1.0)
     return (strength * rng.standard_normal((cells, cells, 1))).astype(np.float32)
 
 

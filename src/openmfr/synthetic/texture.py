@@ -151,7 +151,7 @@ def _inside(signed: FloatArray, softness: float) -> FloatArray:
 
 
 def _mottle(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> None:
-    for cells, strength in ((5, 0.06), (18, 0.05), (90, 0.05)):
+    for cells, strength in ((5, 0.03), (18, 0.04), (90, 0.06)):
         albedo *= 1 + strength * smooth_noise(rng, (cells, cells), TEXTURE_SHAPE)
     for channel in range(3):
         albedo[channel] *= 1 + 0.02 * smooth_noise(rng, (8, 8), TEXTURE_SHAPE)
@@ -183,7 +183,7 @@ def _marks(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> Non
     freckles = smooth_noise(rng, (110, 130), TEXTURE_SHAPE)
     amount = max(0.0, rng.normal(-0.1, 0.25))
     _darken(albedo, amount * np.maximum(freckles - 0.5, 0) * _spot(place, (0.25, 0.2), (0.4, 0.3)))
-    for _ in range(rng.integers(0, 9)):
+    for _ in range(rng.integers(0, 12)):
         angle, y = rng.uniform(-1.0, 1.0), rng.uniform(-0.5, 1.0)
         distance = np.hypot((place.angle - angle) * 0.8, place.y - y)
         _darken(
@@ -202,7 +202,7 @@ def _lips(
     above = place.y - (line - upper * (1 - across**2) + dip)
     below = line + lower * (1 - across**2) - place.y
     cover = _inside(np.minimum(above, below), 0.016) * (across < 1) * (place.z > 0)
-    redness = rng.uniform(0.35, 0.75)
+    redness = rng.uniform(0.35, 0.65)
     colour = skin * np.array([0.85, 1 - redness, 1 - 0.9 * redness], dtype=np.float32)
     streaks = 1 + 0.12 * smooth_noise(rng, (20, 120), TEXTURE_SHAPE)
     _blend(albedo, colour[:, None, None] * streaks, cover * rng.uniform(0.6, 0.95))
@@ -216,7 +216,7 @@ def _lips(
 def _beard(
     albedo: Float32Array, place: Texels, rng: np.random.Generator, hair_colour: Float32Array
 ) -> None:
-    if rng.random() > 0.3:
+    if rng.random() > 0.25:
         return
     density = rng.uniform(0.15, 0.9)
     grain = 1 + 0.5 * smooth_noise(rng, (128, 144), TEXTURE_SHAPE)

@@ -74,11 +74,12 @@ class Training:
         start_from = Checkpoint.open(self.start_from) if self.start_from else None
         settings = {
             "config": to_dict(self.config),
-            "store": {"path": str(self.store.resolve()), "fingerprint": store.fingerprint},
+            "store": store.fingerprint,
             "labels": labels.fingerprint,
             "start_from": start_from.fingerprint if start_from else None,
         }
-        versions = {
+        about = {
+            "store_path": str(self.store.resolve()),
             "openmfr": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
@@ -87,7 +88,7 @@ class Training:
             self.config,
             store=store,
             labels=labels,
-            run=Run(out, settings=settings, versions=versions),
+            run=Run(out, settings=settings, about=about),
             device=device,
             workers=workers,
             start_from=start_from,

@@ -195,6 +195,7 @@ class Trainer:
         Raises:
             UserError: If the loss is no longer finite.
         """
+        self.run.begin()
         self.labels.write(self.run.path / LABELS_FILE)
         if self.holdout is not None:
             self.labels.only_held_out().write(self.run.path / HELD_OUT_FILE)
