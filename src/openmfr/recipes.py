@@ -14,12 +14,12 @@ from pathlib import Path
 
 from openmfr.config import from_dict
 from openmfr.errors import UserError, nearest
-from openmfr.files import read_json
 from openmfr.heads import HeadConfig
 from openmfr.models import BackboneConfig
+from openmfr.run import run_settings
 from openmfr.train import AugmentConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 
-_TINY = BackboneConfig(name="tiny", input_size=64, embedding_dim=256)
+_TINY = BackboneConfig(name="tiny", input_size=112, embedding_dim=256)
 _LIGHT = AugmentConfig(
     rotation=5.0,
     scale=0.06,
@@ -52,7 +52,7 @@ def tiny_real() -> TrainConfig:
         backbone=_TINY,
         head=HeadConfig(kind="cosface", margin=0.2, scale=30.0),
         optimizer=OptimizerConfig(learning_rate=0.2, weight_decay=5e-4),
-        schedule=ScheduleConfig(epochs=18.0, warmup_epochs=0.5, shape="cosine"),
+        schedule=ScheduleConfig(epochs=24.0, warmup_epochs=0.5, shape="cosine"),
         augment=replace(_LIGHT, erase_lower=0.15),
         batch_size=64,
         precision="bfloat16",
@@ -143,9 +143,9 @@ def load_recipe(name: str) -> TrainConfig:
         return RECIPES[name]()
     path = Path(name)
     if (path / "run.json").exists() or path.name == "run.json":
-        file = path if path.is_file() else path / "run.json"
-        settings = read_json(file, what="run")["settings"]
-        return from_dict(TrainConfig, settings["config"], where=str(file))
+        folder = path.parent if path.is_file() else path
+        config = run_settings(folder)["config"]
+        return from_dict(TrainConfig, config, where=str(folder / "run.json"))
     if ":" in name:
         return _from_module(name)
     raise UserError(

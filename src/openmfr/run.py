@@ -93,15 +93,30 @@ class Run:
             file.write(json.dumps(dict(row)) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
-        """All rows so far; a last line that a kill cut short is left out."""
-        file = self.path / METRICS_FILE
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        """All rows so far."""
+        return run_metrics(self.path)
 
     def rewind_metrics(self, step: int) -> None:
         """Drop the rows after a step: a resumed run measures them again."""
         rows = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
         write_text(self.path / METRICS_FILE, "".join(f"{row}\n" for row in rows))
+
+
+def run_metrics(path: Path) -> list[dict[str, float]]:
+    """Read the metrics of a run's folder; a last line that a kill cut short is left out."""
+    file = path / METRICS_FILE
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def run_settings(path: Path) -> dict[str, Any]:
+    """Read the settings of a run's folder.
+
+    Raises:
+        UserError: If it holds no run.
+    """
+    settings: dict[str, Any] = read_json(path / RUN_FILE, what="run")["settings"]
+    return settings
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

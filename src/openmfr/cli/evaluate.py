@@ -18,6 +18,7 @@ def main(
     pairs: Path | None = None,
     labels: Path | None = None,
     store: Path | None = None,
+    run: Path | None = None,
     fmr: tuple[float, ...] = (1e-1, 1e-2, 1e-3),
     replicates: int = 1_000,
     seed: int = 0,
@@ -37,6 +38,7 @@ def main(
             own pairs.txt. Paths are those that the store calls source.
         labels: Who is on each image; the identity names that the store was made with by default.
         store: Where the embedded store lies now, if it was moved.
+        run: The run that trained the model: its training curves and configuration join the report.
         fmr: False match rates at which to give FNMR and TAR.
         replicates: Draws of identities for the 95 % intervals.
         seed: Of the draws and the sampled pairs.
@@ -48,6 +50,7 @@ def main(
     from openmfr.evaluation.pairs import read_pairs
     from openmfr.evaluation.sampling import sample_pairs
     from openmfr.evaluation.wording import summary
+    from openmfr.run import run_metrics, run_settings
 
     if (protocol == "pairs") != (pairs is not None):
         raise UserError(
@@ -83,7 +86,12 @@ def main(
         fmrs=fmr,
         replicates=replicates,
         seed=seed,
-        configuration={"protocol": protocol, "pairs": str(pairs or "sampled from the labels")},
+        configuration={
+            "protocol": protocol,
+            "pairs": str(pairs or "sampled from the labels"),
+            **(run_settings(run) if run else {}),
+        },
+        metrics=run_metrics(run) if run else (),
     )
     for name, result in results.items():
         print(summary(name, result))

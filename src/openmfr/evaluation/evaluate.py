@@ -26,6 +26,7 @@ def evaluate(
     replicates: int = 1_000,
     seed: int = 0,
     configuration: Mapping[str, Any] | None = None,
+    metrics: Sequence[Mapping[str, float]] = (),
 ) -> dict[str, VerificationResult]:
     """Measure embeddings of one store by one protocol and write the report.
 
@@ -40,6 +41,7 @@ def evaluate(
         replicates: Draws of identities for the intervals; 0 for none.
         seed: Of the draws.
         configuration: What else belongs into the report's configuration.
+        metrics: Rows of the training run's metrics, for its curves.
 
     Returns:
         The results, by the name of the embeddings' folder.
@@ -75,6 +77,7 @@ def evaluate(
             "replicates": replicates,
             "embeddings": {name: part.settings for name, part in named.items()},
         },
+        metrics=metrics,
         image=store.decode,
         sources=store.column("source"),
     )

@@ -21,9 +21,9 @@ from openmfr.models.iresnet import DEPTHS, IResNet
 from openmfr.models.mobilefacenet import MobileFaceNet
 from openmfr.models.resnet import ResNet
 
-#: Our backbones by name. `tiny` is meant for one laptop and 64 × 64 images.
+#: Our backbones by name. `tiny` is meant for one laptop: half the width, and strides early.
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
-    "tiny": partial(IResNet, blocks=DEPTHS[18], width=32, activation_name="relu"),
+    "tiny": partial(IResNet, blocks=(2, 3, 3, 2), width=32, stem_stride=2, activation_name="relu"),
     **{f"iresnet{depth}": partial(IResNet, blocks=blocks) for depth, blocks in DEPTHS.items()},
     "mobilefacenet": MobileFaceNet,
     "resnet50": ResNet,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -10,8 +14,11 @@ from openmfr.checkpoint import embed_batch
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store
 from openmfr.embed import decode_batch
+from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.sampling import sample_pairs
-from openmfr.evaluation.verification import measure
+from openmfr.evaluation.verification import measure as verify
+from openmfr.evaluation.verification_report import write_verification_report
+from openmfr.run import Run
 
 #: Pairs of each kind; the rates of a hundred identities move less than this resolves.
 PAIRS = 6_000
@@ -40,20 +47,16 @@ class Holdout:
         everyone = np.ones(len(self.rows), dtype=np.bool_)
         self.pairs = sample_pairs(self.identity, everyone, pairs=PAIRS, seed=seed)
 
-    def measure(
+    def compare(
         self, backbone: nn.Module, input_size: int, precision: str, device: torch.device
-    ) -> dict[str, float]:
-        """Embed the held-out images and verify their pairs.
+    ) -> Comparisons:
+        """Embed the held-out images and score their pairs.
 
         Args:
             backbone: The network; left in evaluation mode.
             input_size: Height and width that it takes.
             precision: As in `embed_batch`.
             device: Where the network is.
-
-        Returns:
-            `holdout_accuracy` (k-fold), `holdout_auc` and `holdout_fnmr@0.01`, each in 0–1; a rate
-            that the pairs are too few for is left out.
         """
         backbone.eval()
         parts = [
@@ -65,11 +68,42 @@ class Holdout:
             )
             for i in range(0, len(self.rows), BATCH)
         ]
-        compared = self.pairs.compare(np.concatenate(parts), self.identity)
-        result = measure(compared, fmrs=(FMR,), replicates=0)
-        measured = {
-            "holdout_accuracy": result.accuracy.mean.value,
-            "holdout_auc": result.auc.value,
-            f"holdout_fnmr@{FMR:g}": result.rates[0].fnmr.value,
-        }
-        return {name: value for name, value in measured.items() if value is not None}
+        return self.pairs.compare(np.concatenate(parts), self.identity)
+
+    def report(
+        self, comparisons: Comparisons, out: Path, *, run: Run, configuration: Mapping[str, Any]
+    ) -> None:
+        """Write the page of a finished run: held-out pairs with intervals, and training curves.
+
+        Args:
+            comparisons: The best checkpoint's, from `compare`.
+            out: Folder of `report.html` and `report.json`.
+            run: Whose metrics to draw.
+            configuration: What was trained.
+        """
+        sources = self.store.column("source")
+        write_verification_report(
+            out,
+            title=f"{out.resolve().name}: {len(np.unique(self.identity))} identities held out",
+            results={"best checkpoint": verify(comparisons)},
+            configuration=configuration,
+            metrics=run.metrics(),
+            image=lambda row: self.store.decode(int(self.rows[row])),
+            sources=[sources[row] for row in self.rows],
+        )
+
+
+def summarise(comparisons: Comparisons) -> dict[str, float]:
+    """Measure quickly, without intervals.
+
+    Returns:
+        `holdout_accuracy` (k-fold), `holdout_auc` and `holdout_fnmr@0.01`, each in 0–1; a rate that
+        the pairs are too few for is left out.
+    """
+    result = verify(comparisons, fmrs=(FMR,), replicates=0)
+    measured = {
+        "holdout_accuracy": result.accuracy.mean.value,
+        "holdout_auc": result.auc.value,
+        f"holdout_fnmr@{FMR:g}": result.rates[0].fnmr.value,
+    }
+    return {name: value for name, value in measured.items() if value is not None}

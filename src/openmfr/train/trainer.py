@@ -20,15 +20,17 @@ from torch import Tensor, nn
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from openmfr.checkpoint import Checkpoint, CheckpointFolder, CheckpointInfo, load_into
+from openmfr.config import to_dict
 from openmfr.data.labels import Labels
 from openmfr.data.loader import FaceDataset, Stream, StreamSampler, batches, training_identities
 from openmfr.data.store import Store
 from openmfr.errors import UserError, raise_together
+from openmfr.evaluation.comparisons import Comparisons
 from openmfr.heads import HeadConfig, build_head
 from openmfr.models import BackboneConfig, build_backbone, to_input
 from openmfr.run import Run, progress
 from openmfr.train.augment import AugmentConfig, augment
-from openmfr.train.holdout import Holdout
+from openmfr.train.holdout import Holdout, summarise
 from openmfr.train.optimizer import (
     OptimizerConfig,
     build_optimizer,
@@ -189,6 +191,8 @@ class Trainer:
     def fit(self) -> Path:
         """Train to the end, from the last checkpoint if there is one.
 
+        With held-out identities a page about them, with training curves, is written at the end.
+
         Returns:
             The best checkpoint's folder.
 
@@ -203,6 +207,8 @@ class Trainer:
         if first < self.steps:
             with self.run.log_to_file(), torch.random.fork_rng():
                 self._loop(first)
+        if self.holdout is not None and not (self.run.path / "report.html").exists():
+            self._report(self.holdout)
         return self.checkpoints.best()
 
     def _loop(self, first: int) -> None:
@@ -325,9 +331,7 @@ class Trainer:
     def _checkpoint(self, done: int, board: SummaryWriter, *, is_measured: bool) -> None:
         metrics: dict[str, float] = {}
         if is_measured and self.holdout is not None:
-            metrics = self.holdout.measure(
-                self.backbone, self.config.backbone.input_size, self.config.precision, self.device
-            )
+            metrics = summarise(self._compare_held_out(self.holdout))
             epoch = done * self.config.batch_size / self.images
             self._record({"step": done, "epoch": epoch, **metrics}, board)
             logger.info(
@@ -347,6 +351,22 @@ class Trainer:
             score=metrics.get("holdout_accuracy"),
             backbone=self.backbone.state_dict(),
             training=self._training_state(),
+        )
+
+    def _compare_held_out(self, holdout: Holdout) -> Comparisons:
+        config = self.config
+        return holdout.compare(
+            self.backbone, config.backbone.input_size, config.precision, self.device
+        )
+
+    def _report(self, holdout: Holdout) -> None:
+        best = Checkpoint.open(self.checkpoints.best())
+        load_into(self.backbone, best.read_backbone(), where=best.path)
+        holdout.report(
+            self._compare_held_out(holdout),
+            self.run.path,
+            run=self.run,
+            configuration={**self.run.about, **to_dict(self.config), "checkpoint": best.path.name},
         )
 
     def _training_state(self) -> dict[str, Tensor]:
