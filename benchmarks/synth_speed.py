@@ -51,7 +51,7 @@ def main() -> None:
     print(f"{cpu_ms:.1f} CPU ms per image")
     what = f"synthesise, {identities} identities × {IMAGES}, {WORKERS} workers"
     rows = [paired(what, [(rate, GOAL) for rate, _ in runs], unit="images/s", goal=1.0)]
-    report("synth_speed", [row], json_path=options.json)
+    report("synth_speed", rows, json_path=options.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,133 @@
-"""Large-scale masked face recognition: from photos to a deployed recogniser."""
+"""Large-scale masked face recognition: from photos to a deployed recogniser.
+
+The names in `__all__` are the public API. Each is imported when it is first used, so that
+`import openmfr` costs nothing, and reading a store or computing a rate never loads torch.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from openmfr.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
+    from openmfr.data.crop import IngestConfig
+    from openmfr.data.ingest import IngestSummary, ingest
+    from openmfr.data.labels import Labels
+    from openmfr.data.store import Store, StoreWriter
+    from openmfr.demo import Demo, run_demo
+    from openmfr.device import choose_device
+    from openmfr.embed import Embedder, Embeddings, embed_store
+    from openmfr.errors import UserError
+    from openmfr.evaluation.comparisons import Comparisons, VerificationProtocol
+    from openmfr.evaluation.evaluate import evaluate
+    from openmfr.evaluation.pairs import PairList, read_pairs
+    from openmfr.evaluation.sampling import sample_pairs
+    from openmfr.evaluation.verification import VerificationResult, measure
+    from openmfr.evaluation.verification_report import write_verification_report
+    from openmfr.faces.align import align_face
+    from openmfr.faces.detect import DetectedFace, Detector
+    from openmfr.heads import Head, HeadConfig
+    from openmfr.models import BackboneConfig, build_backbone
+    from openmfr.recipes import load_recipe
+    from openmfr.synthetic.dataset import synthesise
+    from openmfr.train import (
+        AugmentConfig,
+        OptimizerConfig,
+        ScheduleConfig,
+        TrainConfig,
+        Trainer,
+        Training,
+    )
+
+__all__ = [
+    "AugmentConfig",
+    "BackboneConfig",
+    "Checkpoint",
+    "CheckpointEmbedder",
+    "Comparisons",
+    "Demo",
+    "DetectedFace",
+    "Detector",
+    "Embedder",
+    "Embeddings",
+    "Head",
+    "HeadConfig",
+    "IngestConfig",
+    "IngestSummary",
+    "Labels",
+    "OptimizerConfig",
+    "PairList",
+    "ScheduleConfig",
+    "Store",
+    "StoreWriter",
+    "TrainConfig",
+    "Trainer",
+    "Training",
+    "UserError",
+    "VerificationProtocol",
+    "VerificationResult",
+    "__version__",
+    "align_face",
+    "build_backbone",
+    "choose_device",
+    "embed_store",
+    "evaluate",
+    "ingest",
+    "load_recipe",
+    "measure",
+    "read_pairs",
+    "run_demo",
+    "sample_pairs",
+    "synthesise",
+    "write_verification_report",
+]
+
+#: Module → the public names that it defines.
+_NAMES_OF = {
+    "openmfr.checkpoint": ("Checkpoint", "CheckpointEmbedder"),
+    "openmfr.data.crop": ("IngestConfig",),
+    "openmfr.data.ingest": ("IngestSummary", "ingest"),
+    "openmfr.data.labels": ("Labels",),
+    "openmfr.data.store": ("Store", "StoreWriter"),
+    "openmfr.demo": ("Demo", "run_demo"),
+    "openmfr.device": ("choose_device",),
+    "openmfr.embed": ("Embedder", "Embeddings", "embed_store"),
+    "openmfr.errors": ("UserError",),
+    "openmfr.evaluation.comparisons": ("Comparisons", "VerificationProtocol"),
+    "openmfr.evaluation.evaluate": ("evaluate",),
+    "openmfr.evaluation.pairs": ("PairList", "read_pairs"),
+    "openmfr.evaluation.sampling": ("sample_pairs",),
+    "openmfr.evaluation.verification": ("VerificationResult", "measure"),
+    "openmfr.evaluation.verification_report": ("write_verification_report",),
+    "openmfr.faces.align": ("align_face",),
+    "openmfr.faces.detect": ("DetectedFace", "Detector"),
+    "openmfr.heads": ("Head", "HeadConfig"),
+    "openmfr.models": ("BackboneConfig", "build_backbone"),
+    "openmfr.recipes": ("load_recipe",),
+    "openmfr.synthetic.dataset": ("synthesise",),
+    "openmfr.train": (
+        "AugmentConfig",
+        "OptimizerConfig",
+        "ScheduleConfig",
+        "TrainConfig",
+        "Trainer",
+        "Training",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+# Hidden from the type checker, so that it still finds a name that does not exist.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name's module and return the name from it."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'openmfr' has no attribute {name!r}")
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
