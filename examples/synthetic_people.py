@@ -32,8 +32,8 @@ def main(
     faces = []
     for number in range(people):
         person = make_identity(seed, number)
-        for image in range(images):
-            faces.append(render_face(person, rng=image_rng(seed, number, image)).image)
+        shots = (image_rng(seed, number, image) for image in range(images))
+        faces += [render_face(person, rng=rng).image for rng in shots]
     sheet = contact_sheet(faces, columns=min(images, 10), cell=80)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)

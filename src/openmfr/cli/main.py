@@ -27,6 +27,17 @@ VERBS: dict[str, str] = {
     "evaluate": "embeddings and a protocol → rates with intervals, and a report",
 }
 
+#: Package that an installation may lack → the extra that brings it.
+EXTRAS: dict[str, str] = {
+    "torch": "train",
+    "safetensors": "train",
+    "tensorboard": "train",
+    "matplotlib": "report",
+    "numba": "synth",
+    "scipy": "synth",
+    "mediapipe": "face",
+}
+
 #: Exit codes: the user's mistake, and a run stopped from the keyboard.
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -75,7 +86,18 @@ def _run(verb: str, words: list[str]) -> int:
     import tyro
 
     module = importlib.import_module(f"openmfr.cli.{verb}")
-    tyro.cli(module.main, prog=f"openmfr {verb}", args=words)
+    try:
+        tyro.cli(module.main, prog=f"openmfr {verb}", args=words)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise UserError(
+            where=f"openmfr {verb}",
+            found=f"no Python package {package}",
+            allowed=f"an installation with the extra {EXTRAS[package]}",
+            next_step=f'pip install "openmfr[{EXTRAS[package]}]"',
+        ) from error
     return 0
 
 

@@ -122,7 +122,7 @@ def draw_shot(rng: np.random.Generator) -> Shot:
         landmark_error=rng.normal(0, 0.8, (5, 2)),
         blur=float(rng.uniform(0.2, 0.7) if rng.random() < 0.9 else rng.uniform(0.7, 1.2)),
         dapple=_draw_dapple(rng),
-        saturation=float(rng.uniform(0.4, 1.25) if rng.random() < 0.88 else 0),
+        saturation=float(rng.uniform(0.4, 1.1) if rng.random() < 0.88 else 0),
         noise=float(rng.uniform(0.003, 0.015)),
         jpeg_quality=int(rng.integers(65, 96)),
         background=_draw_background(rng),
@@ -158,7 +158,7 @@ def directional_light(direction: Float64Array, colour: Float64Array) -> Float64A
 
 def _draw_light(rng: np.random.Generator) -> tuple[Float32Array, Float32Array]:
     exposure = np.exp(rng.normal(0.15, 0.33))
-    tint = 1 + np.array([1.0, 0.1, -1.0]) * rng.normal(0, 0.15) + rng.normal(0, 0.04, 3)
+    tint = 1 + np.array([1.0, 0.1, -1.0]) * rng.normal(0, 0.12) + rng.normal(0, 0.04, 3)
     softness = rng.uniform(0.3, 0.8)
     light = np.zeros((9, 3))
     light[0] = softness * tint
@@ -194,7 +194,7 @@ def _draw_headwear(rng: np.random.Generator) -> Headwear:
 
 def _draw_dapple(rng: np.random.Generator) -> Float32Array:
     cells = int(rng.integers(5, 12))
-    strength = rng.uniform(0.2, 1.0)
+    strength = rng.uniform(0.2, 0.9)
     return (strength * rng.standard_normal((cells, cells, 1))).astype(np.float32)
 
 

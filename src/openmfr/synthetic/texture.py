@@ -183,7 +183,7 @@ def _marks(albedo: Float32Array, place: Texels, rng: np.random.Generator) -> Non
     freckles = smooth_noise(rng, (110, 130), TEXTURE_SHAPE)
     amount = max(0.0, rng.normal(-0.1, 0.25))
     _darken(albedo, amount * np.maximum(freckles - 0.5, 0) * _spot(place, (0.25, 0.2), (0.4, 0.3)))
-    for _ in range(rng.integers(0, 12)):
+    for _ in range(rng.integers(0, 9)):
         angle, y = rng.uniform(-1.0, 1.0), rng.uniform(-0.5, 1.0)
         distance = np.hypot((place.angle - angle) * 0.8, place.y - y)
         _darken(

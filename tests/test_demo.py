@@ -1,0 +1,46 @@
+"""The demo: small, it goes through the whole line; whole, it keeps the README's promise."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from openmfr.demo import run_demo
+from openmfr.models import BackboneConfig
+from openmfr.recipes import tiny_synthetic
+from openmfr.train import ScheduleConfig
+
+
+def test_a_small_demo_goes_through_the_whole_line_and_repeats_at_once(tmp_path: Path) -> None:
+    config = replace(
+        tiny_synthetic(),
+        backbone=BackboneConfig(name="tiny", input_size=32, embedding_dim=32),
+        schedule=ScheduleConfig(epochs=1.0, warmup_epochs=0.5),
+        batch_size=16,
+        holdout_identities=6,
+    )
+    demo = run_demo(tmp_path, identities=12, images=6, config=config)
+    page = demo.report.read_text(encoding="utf-8")
+    numbers = json.loads((demo.report.parent / "report.json").read_text(encoding="utf-8"))
+    assert set(numbers["results"]) == {"network", "shortcut"}
+    assert "Training" in page
+    written = demo.report.stat().st_mtime_ns
+    weights = sorted(tmp_path.rglob("*.safetensors"))
+    again = run_demo(tmp_path, identities=12, images=6, config=config)
+    assert again.network.accuracy == demo.network.accuracy
+    assert sorted(tmp_path.rglob("*.safetensors")) == weights
+    assert again.report.stat().st_mtime_ns >= written
+
+
+@pytest.mark.slow
+def test_the_demo_knows_people_it_never_saw_and_takes_no_shortcut(tmp_path: Path) -> None:
+    demo = run_demo(tmp_path)
+    network, shortcut = demo.network.accuracy.mean, demo.shortcut.accuracy.mean
+    assert network.value is not None
+    assert network.low is not None
+    assert shortcut.high is not None
+    assert network.value > 0.90
+    assert network.low > shortcut.high, "the intervals overlap: a thumbnail does as well"
