@@ -99,7 +99,7 @@ def _flat(content: dict[str, object], prefix: str = "") -> dict[str, str]:
     for name, value in content.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
-        elif name not in ("format_version", "kind"):
+        elif prefix or name not in ("format_version", "kind"):
             flat[prefix + name] = str(value)
     return flat
 

@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 
 from openmfr.faces.align import ARCFACE_TEMPLATE, similarity
-from openmfr.synthetic.head import (
-    COLUMNS,
-    EXPRESSIONS,
-    EYE,
-    MOUTH_CORNER,
-    NOSE_TIP,
-    ROWS,
-    head_model,
-    vertex_normals,
-)
+from openmfr.synthetic.anatomy import EXPRESSIONS, EYE, MOUTH_CORNER, NOSE_TIP
+from openmfr.synthetic.head import COLUMNS, ROWS, head_model, vertex_normals
 from openmfr.synthetic.identity import make_identity
 
 

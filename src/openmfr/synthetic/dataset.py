@@ -7,11 +7,8 @@ so a run that is killed and repeated makes only those that are missing.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from openmfr.faces.align import TEMPLATE_SIZE
 from openmfr.run import progress
 from openmfr.synthetic.identity import image_rng, make_identity
 from openmfr.synthetic.render import render_face
+from openmfr.workers import do_all, usable_cpus
 
 #: Raised whenever the same settings make other images, so that old and new are never mixed.
 GENERATOR_VERSION = 1
@@ -115,7 +113,7 @@ def synthesise(
         UserError: If a value is out of range, or something else stands in the folder.
     """
     config = SynthConfig(identities=identities, images=images, seed=seed, size=size)
-    workers = _usable_cpus() if workers is None else workers
+    workers = usable_cpus() if workers is None else workers
     if workers < 1:
         raise UserError(
             where="workers", found=str(workers), allowed="from 1", next_step="leave it out"
@@ -128,7 +126,7 @@ def synthesise(
     store = finished_store(out, settings=settings)
     if store is None:
         writer = StoreWriter(out, image_size=size, settings=settings)
-        _write_shards(writer, config, workers)
+        _write_missing(writer, config, workers)
         store = writer.commit(shards=config.shards)
     labels = Labels.from_names(store)
     if not (store.path / LABELS).exists():
@@ -136,32 +134,14 @@ def synthesise(
     return store, labels
 
 
-def _write_shards(writer: StoreWriter, config: SynthConfig, workers: int) -> None:
+def _write_missing(writer: StoreWriter, config: SynthConfig, workers: int) -> None:
     missing = [shard for shard in range(config.shards) if not writer.has_shard(shard)]
     total = config.identities * config.images
     to_do = sum(len(config.identities_of(shard)) for shard in missing) * config.images
+    write = partial(_write_shard, writer, config)
     with progress("synth", total=total, unit="images", done=total - to_do) as advance:
-        for count in _counts(writer, config, missing, min(workers, len(missing))):
+        for count in do_all(write, missing, workers=workers, what="synth"):
             advance(count)
-
-
-def _counts(
-    writer: StoreWriter, config: SynthConfig, shards: list[int], workers: int
-) -> Iterator[int]:
-    """Write shards and yield the number of images of each one that is done."""
-    if workers <= 1:
-        for shard in shards:
-            yield _write_shard(writer, config, shard)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(_write_shard, writer, config, shard) for shard in shards]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _write_shard(writer: StoreWriter, config: SynthConfig, shard: int) -> int:
@@ -182,10 +162,3 @@ def _write_shard(writer: StoreWriter, config: SynthConfig, shard: int) -> int:
                 columns[angle].append(getattr(face.shot, angle))
     writer.write_shard(shard, encoded, columns)
     return len(encoded)
-
-
-def _usable_cpus() -> int:
-    """CPUs that this process may use, at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

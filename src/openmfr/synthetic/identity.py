@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.synthetic.hair import Hair, grow_hair
-from openmfr.synthetic.head import head_model
+from openmfr.synthetic.head import head_model, weighted_sum
 from openmfr.synthetic.texture import draw_hair_colour, paint_head
 
 Float32Array = npt.NDArray[np.float32]
@@ -51,7 +51,7 @@ def make_identity(seed: int, number: int) -> Identity:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_IDENTITY_STREAM, number)))
     model = head_model()
     amounts = np.clip(rng.standard_normal(len(model.shape_modes), dtype=np.float32), -2.2, 2.2)
-    shape = model.mean + np.tensordot(amounts, model.shape_modes, axes=1)
+    shape = model.mean + weighted_sum(amounts, model.shape_modes)
     shape *= np.float32(1) + rng.normal(0, [0.03, 0.03, 0.03]).astype(np.float32)
     hair_colour = draw_hair_colour(rng)
     return Identity(

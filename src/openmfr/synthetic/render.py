@@ -21,7 +21,7 @@ from openmfr.faces.align import TEMPLATE_SIZE, similarity, template
 from openmfr.faces.rasteriser import Raster, compiled, rasterise
 from openmfr.synthetic.glasses import glasses_mesh
 from openmfr.synthetic.hair import wear
-from openmfr.synthetic.head import head_model, vertex_normals
+from openmfr.synthetic.head import head_model, vertex_normals, weighted_sum
 from openmfr.synthetic.identity import Identity
 from openmfr.synthetic.noise import enlarge
 from openmfr.synthetic.shot import Shot, draw_shot
@@ -86,7 +86,7 @@ def render_face(identity: Identity, *, rng: np.random.Generator, size: int = TEM
     """
     shot = draw_shot(rng)
     model = head_model()
-    moved = identity.shape + np.tensordot(shot.expression, model.expression_modes, axes=1)
+    moved = identity.shape + weighted_sum(shot.expression, model.expression_modes)
     camera = _Camera(shot, model.landmarks(moved), size)
     head = camera.project(moved)
     canvas = _Canvas(size * _SUPERSAMPLING, shot)
@@ -216,7 +216,7 @@ def _develop(scene: Float32Array, shot: Shot, rng: np.random.Generator) -> UInt8
     """Lens, sensor and gamma."""
     size = scene.shape[0]
     lit = scene * np.exp(enlarge(shot.dapple, (size, size)))
-    grey = (lit @ _LUMINANCE)[..., None]
+    grey = np.einsum("yxc,c->yx", lit, _LUMINANCE)[..., None]
     coloured = grey + np.float32(shot.saturation) * (lit - grey)
     sigma = shot.blur * size / TEMPLATE_SIZE
     blurred = gaussian_filter(coloured, (sigma, sigma, 0), truncate=3)

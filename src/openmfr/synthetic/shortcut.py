@@ -37,7 +37,7 @@ class ShortcutEmbedder:
     projection: Float64Array
 
     @classmethod
-    def fit(cls, images: UInt8Array, identity: IntArray, *, shrinkage: float = 0.1) -> Self:
+    def fit(cls, images: UInt8Array, identity: IntArray, *, shrinkage: float = 0.01) -> Self:
         """Learn the metric: differences within identities shrink, those between them stay.
 
         Args:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from openmfr.synthetic.anatomy import EXPRESSIONS
 from openmfr.synthetic.glasses import Glasses, draw_glasses
-from openmfr.synthetic.head import BOTTOM, EXPRESSIONS
+from openmfr.synthetic.head import BOTTOM
 from openmfr.synthetic.noise import enlarge, smooth_noise
 
 Float32Array = npt.NDArray[np.float32]

@@ -13,7 +13,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.synthetic.head import COLUMNS, EYE, MOUTH_CORNER, ROWS, head_model
+from openmfr.synthetic.anatomy import EYE, MOUTH_CORNER
+from openmfr.synthetic.head import COLUMNS, ROWS, head_model
 from openmfr.synthetic.noise import smooth_noise
 
 Float32Array = npt.NDArray[np.float32]

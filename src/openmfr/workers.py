@@ -1,0 +1,85 @@
+"""Work for several processes of one machine: spawned, and gone when their parent is.
+
+Processes are spawned, not forked: a fork copies locks that threads of this process may hold. Left
+alone, a worker whose parent was killed waits for its next job for ever; these follow the parent.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from openmfr.errors import UserError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def do_all(
+    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, what: str
+) -> Iterator[Result]:
+    """Do jobs in processes and yield each result when it is there, in any order.
+
+    Args:
+        function: Takes one job; of a module, so that it can be found by name.
+        jobs: What to do; they and the results are pickled.
+        workers: Processes, from 1; with one, or one job, everything happens in this process.
+        what: The verb, for the error: "synth".
+
+    Yields:
+        Results of `function`. An exception of one job cancels those that wait and is raised.
+
+    Raises:
+        UserError: If a worker dies.
+
+    Example:
+        >>> list(do_all(abs, [-1, 2], workers=1, what="example"))
+        [1, 2]
+    """
+    if workers == 1 or len(jobs) <= 1:
+        yield from map(function, jobs)
+        return
+    pool = ProcessPoolExecutor(
+        max_workers=min(workers, len(jobs)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_follow_parent,
+    )
+    try:
+        for finished in as_completed([pool.submit(function, job) for job in jobs]):
+            yield finished.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            where=what,
+            found="a worker process that died: killed, out of memory, or crashed",
+            allowed="workers that live",
+            next_step="run the same command again, it goes on; with fewer --workers if memory "
+            "is short",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent process, and die with it, however it dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
