@@ -11,16 +11,10 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -40,6 +34,7 @@ from openmfr.faces.face_mesh import FaceMeshDetector
 from openmfr.faces.photo import PhotoError
 from openmfr.files import fingerprint, read_json, write_json, write_text
 from openmfr.run import progress
+from openmfr.workers import do_all, usable_cpus
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +102,7 @@ def ingest(
     """
     started = time.monotonic()
     config = config or IngestConfig()
-    workers = os.cpu_count() or 1 if workers is None else workers
+    workers = usable_cpus() if workers is None else workers
     if workers < 1:
         raise UserError(
             where="workers",
@@ -184,42 +179,8 @@ def _run(jobs: list[_Job], *, workers: int) -> None:
     total = sum(len(job.photos) for job in jobs)
     done = total - sum(len(job.photos) for job in left)
     with progress("ingest", total=total, unit="photos", done=done) as advance:
-        if workers == 1 or len(left) <= 1:
-            for job in left:
-                advance(_do(job))
-            return
-        # Spawned, not forked: a fork copies locks that threads of this process may hold.
-        with ProcessPoolExecutor(
-            max_workers=min(workers, len(left)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-        ) as pool:
-            try:
-                for finished in as_completed([pool.submit(_do, job) for job in left]):
-                    advance(finished.result())
-            except BrokenProcessPool as error:
-                raise UserError(
-                    where="ingest",
-                    found="a worker process that died: killed, out of memory, or crashed",
-                    allowed="workers that live",
-                    next_step="run the same command again, it goes on; with fewer --workers if "
-                    "memory is short",
-                ) from error
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent process, and die with it, however it dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+        for count in do_all(_do, left, workers=workers, what="ingest"):
+            advance(count)
 
 
 def _do(job: _Job) -> int:
