@@ -37,11 +37,16 @@ def test_every_recipe_survives_its_file_and_builds(name: str, tmp_path: Path) ->
         build_backbone(recipe.backbone)
 
 
-def test_the_probe_differs_from_the_full_recipe_in_length_alone() -> None:
+def test_the_probe_differs_from_the_full_recipe_in_length_and_resolution_alone() -> None:
     probe, full = to_dict(load_recipe("probe_real")), to_dict(load_recipe("tiny_real"))
-    differing = {name for name in full if probe[name] != full[name]}
-    assert differing == {"schedule", "evaluate_epochs"}
-    assert {n for n, v in full["schedule"].items() if probe["schedule"][n] != v} == {"epochs"}
+    differing = {
+        f"{section}.{name}"
+        for section, values in full.items()
+        if probe[section] != values
+        for name in values
+        if probe[section][name] != values[name]
+    }
+    assert differing == {"backbone.input_size", "schedule.epochs"}
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def save_checkpoint(
             "format_version": FORMAT_VERSION,
             "kind": "checkpoint",
             "fingerprint": sha256_of_file(temporary / BACKBONE)[:16],
-            **to_dict(info),
+            "info": to_dict(info),
         }
         write_json(temporary / META, meta)
 
@@ -118,12 +118,8 @@ class Checkpoint:
             folder = CheckpointFolder(folder / "checkpoints").best()
         meta = read_json(folder / META, what="checkpoint or run with checkpoints")
         check_format_version(meta, path=folder / META, supported=FORMAT_VERSION)
-        known = {k: v for k, v in meta.items() if k not in ("format_version", "kind")}
-        mark = known.pop("fingerprint")
-        metrics = known.pop("metrics")
-        info = from_dict(CheckpointInfo, known, where=str(folder / META))
-        info.metrics.update(metrics)
-        return cls(path=folder, info=info, fingerprint=mark)
+        info = from_dict(CheckpointInfo, meta["info"], where=str(folder / META))
+        return cls(path=folder, info=info, fingerprint=meta["fingerprint"])
 
     def load_backbone(self) -> nn.Module:
         """Build the network with its weights, on the CPU, in evaluation mode."""

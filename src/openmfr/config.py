@@ -94,6 +94,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         element = arguments if arguments[-1:] != (...,) else arguments[:1] * len(value)
         if len(element) == len(value):
             return tuple(_convert(e, v, where) for e, v in zip(element, value, strict=True))
+    if origin is dict and isinstance(value, Mapping):
+        return {
+            name: _convert(arguments[1], item, f"{where}, {name}") for name, item in value.items()
+        }
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):

@@ -32,17 +32,20 @@ _LIGHT = AugmentConfig(
 
 
 def tiny_synthetic() -> TrainConfig:
-    """The demo: a laptop-sized network on a few thousand synthetic faces, in about two minutes."""
+    """The demo: a laptop-sized network on a few thousand synthetic faces, in about three minutes.
+
+    At 64 × 64, where a step costs a third; synthetic faces lose little by it.
+    """
     return TrainConfig(
-        backbone=_TINY,
+        backbone=replace(_TINY, input_size=64),
         head=HeadConfig(kind="cosface", margin=0.2, scale=30.0),
         optimizer=OptimizerConfig(learning_rate=0.2, weight_decay=5e-4),
-        schedule=ScheduleConfig(epochs=6.0, warmup_epochs=0.5, shape="cosine"),
+        schedule=ScheduleConfig(epochs=20.0, warmup_epochs=0.5, shape="cosine"),
         augment=replace(_LIGHT, grey=0.0),
         batch_size=64,
         precision="bfloat16",
         holdout_identities=100,
-        evaluate_epochs=2.0,
+        evaluate_epochs=5.0,
     )
 
 
@@ -62,9 +65,17 @@ def tiny_real() -> TrainConfig:
 
 
 def probe_real() -> TrainConfig:
-    """`tiny_real` cut to under eight minutes: the standard run for comparing settings."""
+    """`tiny_real` at half the resolution and length, under eight minutes: for comparing settings.
+
+    It keeps the training set, the network and the shape of the schedule: a probe cut to a few
+    epochs would call every augmentation harmful.
+    """
     full = tiny_real()
-    return replace(full, schedule=replace(full.schedule, epochs=4.0), evaluate_epochs=1.0)
+    return replace(
+        full,
+        backbone=replace(full.backbone, input_size=64),
+        schedule=replace(full.schedule, epochs=14.0),
+    )
 
 
 def paper_cosface() -> TrainConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,20 @@ def test_reduced_precision_keeps_float32_weights_and_learns(
     }
     losses = [row["loss"] for row in made.run.metrics() if "loss" in row]
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_backbone_trains_to_nearly_the_same_weights(
+    store: Store, tmp_path: Path
+) -> None:
+    short = replace(TOY, schedule=replace(TOY.schedule, epochs=1), evaluate_epochs=1.0)
+    trainer(store, tmp_path / "eager", short).fit()
+    trainer(store, tmp_path / "compiled", replace(short, compile=True)).fit()
+    eager, compiled = weights(tmp_path / "eager"), weights(tmp_path / "compiled")
+    for name, value in eager.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-2, atol=1e-3)
 
 
 def test_the_loss_scale_survives_a_stop(store: Store, tmp_path: Path) -> None:

@@ -63,10 +63,13 @@ def main(
         "holdout_identities": hold_out,
         "seed": seed,
         "compile": compile or None,
-        "schedule": epochs and replace(config.schedule, epochs=epochs),
-        "optimizer": learning_rate and replace(config.optimizer, learning_rate=learning_rate),
-        "backbone": backbone and replace(config.backbone, name=backbone),
     }
+    if epochs is not None:
+        changes["schedule"] = replace(config.schedule, epochs=epochs)
+    if learning_rate is not None:
+        changes["optimizer"] = replace(config.optimizer, learning_rate=learning_rate)
+    if backbone is not None:
+        changes["backbone"] = replace(config.backbone, name=backbone)
     config = replace(config, **{k: v for k, v in changes.items() if v is not None})
     training = Training(config=config, store=store, labels=labels, start_from=start_from)
     if dry_run:
