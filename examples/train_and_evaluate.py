@@ -1,6 +1,6 @@
 """Synthetic faces → a trained network → its error rates on people that it never saw.
 
-    python examples/train_and_evaluate.py --out runs/example --identities 200 --images 16 --epochs 6
+    python examples/train_and_evaluate.py --out runs/a --identities 200 --images 16 --epochs 20
 
 The defaults are tiny, to show the steps in seconds: they leave a network that has hardly begun.
 Stopped and repeated with the same arguments, the script goes on where it was.

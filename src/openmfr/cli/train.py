@@ -25,7 +25,7 @@ def main(
     seed: int | None = None,
     compile: bool = False,  # noqa: A002 (the flag's name)
     device: str | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     dry_run: bool = False,
 ) -> None:
     """Train a recogniser; the same command in the same folder goes on where it stopped.
@@ -49,7 +49,7 @@ def main(
         seed: Of weights, order and augmentation, instead of the recipe's.
         compile: Compile the backbone with torch.compile.
         device: cpu, cuda or cuda:N; a GPU where there is one by default.
-        workers: Processes that decode images.
+        workers: Processes that decode images; none beside a CPU and four beside a GPU by default.
         dry_run: Say what would be done, and stop.
     """
     from openmfr.device import choose_device

@@ -92,12 +92,13 @@ class Store:
             accumulate((shard["images"] for shard in self._shards), initial=0)
         )
         self._tables: dict[int, pa.Table] = {}
+        self._views: dict[int, tuple[list[int], memoryview]] = {}
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tables": {}}
+        return self.__dict__ | {"_tables": {}, "_views": {}}
 
     def read(self, index: int) -> bytes:
         """Return the encoded bytes of one image.
@@ -109,16 +110,30 @@ class Store:
             IndexError: If the index is out of range.
             UserError: If the shard is missing or damaged.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of a store with {len(self)} images")
-        shard = bisect_right(self._starts, index) - 1
-        column = self._table(shard).column("image").chunk(0)
-        image: bytes = column[index - self._starts[shard]].as_py()
-        return image
+        return bytes(self._view(index))
 
-    def decode(self, index: int) -> UInt8Array:
-        """Return one image as RGB, uint8, shape (H, W, 3)."""
-        return decode_image(self.read(index))
+    def decode(self, index: int, *, out: UInt8Array | None = None) -> UInt8Array:
+        """Return one image as RGB, uint8, shape (H, W, 3).
+
+        Args:
+            index: 0 to N − 1.
+            out: Where to decode to, contiguous and of that shape; a new array by default.
+
+        Raises:
+            IndexError: If the index is out of range.
+            UserError: If the shard or the image is damaged.
+        """
+        try:
+            return decode_image(self._view(index), out=out)
+        except (ValueError, OSError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                where=f"{self.path}, image {index}",
+                found=f"an undecodable image ({error})",
+                allowed="a whole JPEG or PNG",
+                next_step="openmfr inspect --check lists damaged shards; make the store again",
+            ) from error
 
     def column(self, name: str) -> list[Any]:
         """Return one source column of all images, for example `source` or `identity_name`.
@@ -157,6 +172,22 @@ class Store:
             elif sha256_of_file(path) != shard["sha256"]:
                 faults.append(f"{path}: checksum differs from the manifest")
         return faults
+
+    def _view(self, index: int) -> memoryview:
+        """Encoded bytes of one image, where the file is mapped."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of a store with {len(self)} images")
+        shard = bisect_right(self._starts, index) - 1
+        if shard not in self._views:
+            column = self._table(shard).column("image").chunk(0)
+            _, offsets, content = column.buffers()
+            self._views[shard] = (
+                np.frombuffer(offsets, np.int32).tolist(),
+                memoryview(content).cast("B"),
+            )
+        offsets, content = self._views[shard]
+        row = index - self._starts[shard]
+        return content[offsets[row] : offsets[row + 1]]
 
     def _table(self, shard: int) -> pa.Table:
         if shard not in self._tables:
@@ -298,20 +329,29 @@ def finished_store(path: Path | str, *, settings: Mapping[str, Any]) -> Store | 
     return store
 
 
-def decode_image(encoded: bytes) -> UInt8Array:
+def decode_image(encoded: bytes | memoryview, *, out: UInt8Array | None = None) -> UInt8Array:
     """Decode one image of a store to RGB.
 
     Args:
         encoded: A JPEG or any other format that Pillow reads.
+        out: Where to decode to, uint8, contiguous, shape (H, W, 3); a new array by default.
 
     Returns:
         uint8, shape (H, W, 3).
+
+    Raises:
+        ValueError: If the bytes are no whole JPEG, or `out` is too small.
+        OSError: If Pillow cannot read them.
     """
     if encoded[:2] == b"\xff\xd8":
-        decoded: UInt8Array = simplejpeg.decode_jpeg(encoded)
+        decoded: UInt8Array = simplejpeg.decode_jpeg(encoded, buffer=out)
         return decoded
     with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image.convert("RGB"))
+        pixels = np.asarray(image.convert("RGB"))
+    if out is None:
+        return pixels
+    out[:] = pixels
+    return out
 
 
 def encode_jpeg(image: UInt8Array, *, quality: int = 92) -> bytes:

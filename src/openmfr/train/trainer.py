@@ -131,7 +131,7 @@ class Trainer:
         labels: Labels,
         run: Run,
         device: torch.device | None = None,
-        workers: int = 1,
+        workers: int = 0,
         start_from: Checkpoint | None = None,
     ) -> None:
         labels.check_store(store)
