@@ -116,7 +116,11 @@ class Checkpoint:
         folder = Path(path)
         if (folder / "checkpoints" / INDEX).exists():
             folder = CheckpointFolder(folder / "checkpoints").best()
-        meta = read_json(folder / META, what="checkpoint or run with checkpoints")
+        meta = read_json(
+            folder / META,
+            what="checkpoint or run with checkpoints",
+            required=("info", "fingerprint"),
+        )
         check_format_version(meta, path=folder / META, supported=FORMAT_VERSION)
         info = from_dict(CheckpointInfo, meta["info"], where=str(folder / META))
         return cls(path=folder, info=info, fingerprint=meta["fingerprint"])
@@ -216,16 +220,21 @@ class CheckpointFolder:
         name = f"step-{info.step:08d}"
         self.path.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.path)
+        self._keep_indexed_only()  # one written just before a kill may be of another device
         save_checkpoint(self.path / name, info, backbone=backbone, training=training)
         index = self._index() or {"last": name, "best": None, "best_score": None}
         index["last"] = name
         if score is not None and (index["best_score"] is None or score > index["best_score"]):
             index |= {"best": name, "best_score": score}
         write_json(self.path / INDEX, index)
-        for other in self.path.glob("step-*"):
-            if other.name not in (index["last"], index["best"]):
-                shutil.rmtree(other)
+        self._keep_indexed_only()
         return self.path / name
+
+    def _keep_indexed_only(self) -> None:
+        index = self._index()
+        for folder in self.path.glob("step-*"):
+            if folder.name not in (index.get("last"), index.get("best")):
+                shutil.rmtree(folder)
 
     def _index(self) -> dict[str, Any]:
         path = self.path / INDEX

@@ -24,6 +24,7 @@ from openmfr.files import (
     check_format_version,
     check_same_settings,
     fingerprint,
+    prepare_folder,
     read_json,
     write_json,
 )
@@ -33,7 +34,8 @@ FORMAT_VERSION = 1
 META, ARRAY = "embeddings.json", "embeddings.npy"
 #: Images between two notes of how far a run has come.
 SAVE_EVERY = 5_000
-PARTIAL_META, PARTIAL_ARRAY = "partial.json", "partial.npy"
+#: Stands in an unfinished folder: how far the run has come.
+PARTIAL = "partial.json"
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -73,14 +75,18 @@ class Embeddings:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        meta = read_json(self.path / META, what="folder of embeddings")
+        meta = read_json(
+            self.path / META,
+            what="folder of embeddings",
+            required=("settings", "store_path", "shape"),
+        )
         check_format_version(meta, path=self.path / META, supported=FORMAT_VERSION)
         self.settings: dict[str, Any] = meta["settings"]
         self.store_path = Path(meta["store_path"])
         self.store_fingerprint: str = self.settings["store"]
         self.labels_fingerprint: str = self.settings["labels"]
         self.model_fingerprint: str = self.settings["model"]
-        self.array: FloatArray = np.load(self.path / ARRAY, mmap_mode="r")
+        self.array: FloatArray = _map_array(self.path / ARRAY, tuple(meta["shape"]))
 
     def __len__(self) -> int:
         return int(self.array.shape[0])
@@ -94,6 +100,13 @@ class Embeddings:
         Raises:
             UserError: If another store lies there.
         """
+        if path is None and not self.store_path.exists():
+            raise UserError(
+                where=str(self.path),
+                found=f"embeddings of a store that is no longer at {self.store_path}",
+                allowed="a store that still lies there",
+                next_step="pass --store with the folder where it lies now",
+            )
         store = Store(path or self.store_path)
         if store.fingerprint != self.store_fingerprint:
             raise UserError(
@@ -130,8 +143,12 @@ def embed_store(
         decoders: Threads that decode ahead.
 
     Raises:
-        UserError: If other embeddings stand in `out`.
+        UserError: If other embeddings stand in `out`, or `batch_size` is below 1.
     """
+    if batch_size < 1:
+        raise UserError(
+            where="batch_size", found=str(batch_size), allowed="from 1", next_step="use 128"
+        )
     if labels is not None:
         labels.check_store(store)
     settings = {
@@ -155,10 +172,9 @@ def embed_store(
             done += len(chunk)
             if done // SAVE_EVERY > (done - len(chunk)) // SAVE_EVERY:
                 array.flush()
-                write_json(out / PARTIAL_META, {"settings": settings, "done": done})
+                write_json(out / PARTIAL, {"settings": settings, "done": done})
             advance(len(chunk))
     array.flush()
-    (out / PARTIAL_ARRAY).replace(out / ARRAY)
     meta = {
         "format_version": FORMAT_VERSION,
         "kind": "embeddings",
@@ -168,31 +184,43 @@ def embed_store(
         "shape": list(array.shape),
     }
     write_json(out / META, meta)
-    (out / PARTIAL_META).unlink(missing_ok=True)
+    (out / PARTIAL).unlink(missing_ok=True)
     return Embeddings(out)
+
+
+def _map_array(path: Path, shape: tuple[int, ...]) -> FloatArray:
+    try:
+        array: FloatArray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            where=str(path),
+            found=f"an unreadable array ({error})",
+            allowed=f"float32 of shape {shape}",
+            next_step="embed again into another folder",
+        ) from error
+    if array.shape != shape:
+        raise UserError(
+            where=str(path),
+            found=f"shape {array.shape}",
+            allowed=f"{shape}, as {META} says",
+            next_step="embed again into another folder",
+        )
+    return array
 
 
 def _begin(
     out: Path, settings: dict[str, Any], shape: tuple[int, int]
 ) -> tuple[np.memmap[Any, np.dtype[np.float32]], int]:
-    """Open the partial array of a killed run, or a new one; return it and how many rows it has."""
-    partial = out / PARTIAL_META
-    if partial.exists() and (out / PARTIAL_ARRAY).exists():
-        begun = read_json(partial, what="partial run")
+    """Open the array of a killed run, or a new one; return it and how many rows it has."""
+    prepare_folder(out, mark=PARTIAL, what="folder of embeddings")
+    if (out / PARTIAL).exists():
+        begun = read_json(out / PARTIAL, what="partial run", required=("settings", "done"))
         check_same_settings(out, begun["settings"], settings)
-        array = np.lib.format.open_memmap(out / PARTIAL_ARRAY, mode="r+")
-        return array, int(begun["done"])
-    if out.is_file() or (out.exists() and any(out.iterdir())):
-        raise UserError(
-            where=str(out),
-            found="something that is no folder of embeddings",
-            allowed="a new or empty folder",
-            next_step="choose another name",
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    array = np.lib.format.open_memmap(out / PARTIAL_ARRAY, mode="w+", dtype=np.float32, shape=shape)
+        if begun["done"] and (out / ARRAY).exists():
+            return np.lib.format.open_memmap(out / ARRAY, mode="r+"), int(begun["done"])
+    write_json(out / PARTIAL, {"settings": settings, "done": 0})
+    array = np.lib.format.open_memmap(out / ARRAY, mode="w+", dtype=np.float32, shape=shape)
     array[:] = np.nan
-    write_json(partial, {"settings": settings, "done": 0})
     return array, 0
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,33 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def prepare_folder(folder: Path, *, mark: str, what: str) -> None:
+    """Check that a folder may be written to: new, empty, or begun by the same kind of work.
+
+    Nothing is made. What a kill left of unfinished writes counts as nothing and is deleted.
+
+    Args:
+        folder: Where the work will write.
+        mark: File that stands in a folder of this kind from its beginning.
+        what: What it will be, for the error: "store", "run".
+
+    Raises:
+        UserError: If a file, or files of another kind, stand there.
+    """
+    if folder.is_dir():
+        remove_leftovers(folder)
+        if (folder / mark).exists() or not any(folder.iterdir()):
+            return
+    elif not folder.exists():
+        return
+    raise UserError(
+        where=str(folder),
+        found=f"something that is no {what}",
+        allowed="a new or empty folder, or one that the same command began",
+        next_step="choose another name",
+    )
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8."""
     with atomic_path(path) as temporary:
@@ -72,18 +99,19 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, *, what: str) -> dict[str, Any]:
+def read_json(path: Path, *, what: str, required: Sequence[str] = ()) -> dict[str, Any]:
     """Read a JSON object that openmfr wrote.
 
     Args:
         path: The file.
         what: What the user believes it to be, for the error: "store", "run".
+        required: Names that the object must have.
 
     Returns:
         The object.
 
     Raises:
-        UserError: If the file is missing, or is not a JSON object.
+        UserError: If the file is missing, is not a JSON object, or lacks a required name.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -94,11 +122,12 @@ def read_json(path: Path, *, what: str) -> dict[str, Any]:
             allowed=f"a {what} that openmfr wrote",
             next_step="check the path; openmfr inspect PATH says what a file or folder is",
         ) from error
-    if not isinstance(content, dict):
+    missing = [name for name in required if not isinstance(content, dict) or name not in content]
+    if missing or not isinstance(content, dict):
         raise UserError(
             where=str(path),
-            found=f"JSON {type(content).__name__}",
-            allowed="a JSON object",
+            found=f"no {', '.join(missing)}" if missing else f"JSON {type(content).__name__}",
+            allowed=f"a {what} that openmfr wrote",
             next_step="make it again",
         )
     return content

@@ -25,8 +25,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from openmfr.errors import UserError
-from openmfr.files import check_same_settings, read_json, write_json, write_text
+from openmfr.files import (
+    check_format_version,
+    check_same_settings,
+    prepare_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 
 FORMAT_VERSION = 1
 RUN_FILE, METRICS_FILE, LOG_FILE = "run.json", "metrics.jsonl", "log.txt"
@@ -51,17 +57,9 @@ class Run:
         self.path = path
         self.settings = settings
         self.about = about
-        file = path / RUN_FILE
-        if file.exists():
-            begun = read_json(file, what="run")
-            check_same_settings(path, _flat(begun["settings"]), _flat(settings))
-        elif path.is_file() or (path.exists() and any(path.iterdir())):
-            raise UserError(
-                where=str(path),
-                found="something that is no run",
-                allowed="a new or empty folder, or the folder of this run",
-                next_step="choose another name",
-            )
+        prepare_folder(path, mark=RUN_FILE, what="run")
+        if (path / RUN_FILE).exists():
+            check_same_settings(path, _flat(run_settings(path)), _flat(settings))
 
     def begin(self) -> None:
         """Make the folder, unless the run goes on in it."""
@@ -80,6 +78,7 @@ class Run:
         handler = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root = logging.getLogger("openmfr")
+        root.setLevel(logging.INFO)
         root.addHandler(handler)
         try:
             yield
@@ -115,7 +114,9 @@ def run_settings(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it holds no run.
     """
-    settings: dict[str, Any] = read_json(path / RUN_FILE, what="run")["settings"]
+    content = read_json(path / RUN_FILE, what="run", required=("settings",))
+    check_format_version(content, path=path / RUN_FILE, supported=FORMAT_VERSION)
+    settings: dict[str, Any] = content["settings"]
     return settings
 
 

@@ -63,7 +63,7 @@ def test_dropping_twice_keeps_the_first_reason(labels: Labels) -> None:
     assert set(second.reason[labels.identity == 0]) == {"duplicate"}
 
 
-@given(count=st.integers(2, 6), seed=st.integers(0, 99))
+@given(count=st.integers(4, 6), seed=st.integers(0, 99))
 def test_held_out_identities_are_whole_and_apart(labels: Labels, count: int, seed: int) -> None:
     split = labels.hold_out(count, seed=seed)
     held_out = set(split.identity[split.is_held_out])
@@ -72,9 +72,9 @@ def test_held_out_identities_are_whole_and_apart(labels: Labels, count: int, see
     assert split.parent == labels.fingerprint
 
 
-@pytest.mark.parametrize("count", [1, 7, 100])
+@pytest.mark.parametrize("count", [1, 3, 7, 100])
 def test_holding_out_too_many_says_how_many_are_possible(labels: Labels, count: int) -> None:
-    with pytest.raises(UserError, match="allowed: 2 to 6 of these 8 identities"):
+    with pytest.raises(UserError, match="allowed: 4 to 6 of these 8 identities"):
         labels.hold_out(count, seed=0)
 
 
@@ -102,4 +102,15 @@ def test_a_file_that_is_no_table_is_a_clear_error(tmp_path: Path, content: bytes
 
 
 def test_the_reason_of_holding_out_is_one_word_everywhere(labels: Labels) -> None:
-    assert set(labels.hold_out(2, seed=0).reason) == {"", HELD_OUT}
+    assert set(labels.hold_out(4, seed=0).reason) == {"", HELD_OUT}
+
+
+def test_people_held_out_before_are_not_measured_again(labels: Labels) -> None:
+    with pytest.raises(UserError, match="held out already"):
+        labels.hold_out(4, seed=0).hold_out(4, seed=1)
+
+
+def test_an_unknown_person_cannot_be_kept(labels: Labels) -> None:
+    unknown = np.where(np.arange(len(labels)) == 5, -1, labels.identity)
+    with pytest.raises(UserError, match="row 5, keep"):
+        labels.child(identity=unknown)

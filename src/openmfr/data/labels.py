@@ -22,6 +22,8 @@ from openmfr.errors import UserError
 from openmfr.files import atomic_path, fingerprint
 
 FORMAT_VERSION = 1
+#: Two folds of two identities: fewer give no accuracy.
+LEAST_HELD_OUT = 4
 #: Reason of images that measure progress instead of training.
 HELD_OUT = "held out"
 _VERSION_KEY = b"openmfr.format_version"
@@ -76,6 +78,15 @@ class Labels:
                 found=str(self.identity[bad[0]]),
                 allowed="integers from 0, or -1 for unknown",
                 next_step="rebuild the table with openmfr ingest",
+            )
+
+        unknown = np.flatnonzero(self.keep & (self.identity < 0))
+        if unknown.size:
+            raise UserError(
+                where=f"labels, row {unknown[0]}, keep",
+                found="true for an unknown identity",
+                allowed="false where identity is -1",
+                next_step="leave images of unknown people out",
             )
 
     @classmethod
@@ -145,15 +156,22 @@ class Labels:
         Raises:
             UserError: If there are too few, or fewer than two would stay.
         """
+        if self.is_held_out.any():
+            raise UserError(
+                where="labels",
+                found=f"{int(self.is_held_out.sum()):,} images that are held out already",
+                allowed="a table without held-out images",
+                next_step="pass the store's own labels.parquet, or hold out 0",
+            )
         known, counts = np.unique(self.identity[self.keep], return_counts=True)
         eligible = known[counts >= least_images]
         most = min(len(eligible), len(known) - 2)
-        if not 2 <= identities <= most:
+        if not LEAST_HELD_OUT <= identities <= most:
             raise UserError(
                 where="holdout_identities",
                 found=str(identities),
-                allowed=f"2 to {most} of these {len(known)} identities"
-                if most >= 2
+                allowed=f"{LEAST_HELD_OUT} to {most} of these {len(known)} identities"
+                if most >= LEAST_HELD_OUT
                 else f"none: of {len(known)} identities, {len(eligible)} have enough images",
                 next_step="hold out fewer, or give more identities with "
                 f"{least_images} images or more",
@@ -207,7 +225,7 @@ class Labels:
         """
         try:
             table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise UserError(
                 where=str(path),
                 found=f"no readable label table ({type(error).__name__})",

@@ -30,8 +30,8 @@ from openmfr.files import (
     check_format_version,
     check_same_settings,
     fingerprint,
+    prepare_folder,
     read_json,
-    remove_leftovers,
     sha256_of_file,
     write_json,
 )
@@ -75,7 +75,11 @@ class Store:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        manifest = read_json(self.path / MANIFEST, what="store")
+        manifest = read_json(
+            self.path / MANIFEST,
+            what="store",
+            required=("kind", "image_size", "fingerprint", "settings", "shards"),
+        )
         check_format_version(manifest, path=self.path / MANIFEST, supported=FORMAT_VERSION)
         if manifest.get("kind") != "store":
             raise UserError(
@@ -229,18 +233,11 @@ class StoreWriter:
                 allowed="a new folder",
                 next_step="choose another folder, or delete this one",
             )
+        prepare_folder(self.path, mark=SETTINGS, what="unfinished store")
         begun = self.path / SETTINGS
         if begun.exists():
             check_same_settings(self.path, read_json(begun, what="store"), self.settings)
-        elif self.path.exists() and (self.path.is_file() or any(self.path.iterdir())):
-            raise UserError(
-                where=str(self.path),
-                found="something that is no store",
-                allowed="a new or empty folder",
-                next_step="choose another name",
-            )
         self.path.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.path)
         write_json(begun, self.settings)
 
     def has_shard(self, number: int) -> bool:
