@@ -15,7 +15,7 @@ import simplejpeg
 from reporting import Row, arguments, paired, report
 
 from openmfr.data.labels import Labels
-from openmfr.data.loader import FaceDataset, Stream, StreamSampler, batches
+from openmfr.data.loader import FaceDataset, Stream, StreamSampler, load_batches
 from openmfr.data.store import Store
 from openmfr.synthetic.dataset import synthesise
 
@@ -28,7 +28,7 @@ def loader_rate(store: Store, labels: Labels, *, steps: int, workers: int) -> fl
     sampler = StreamSampler(
         Stream(labels.kept(), seed=0), batch_size=BATCH, start_step=0, stop_step=steps
     )
-    loader = iter(batches(FaceDataset(store, labels.identity), sampler, workers=workers))
+    loader = load_batches(FaceDataset(store, labels.identity), sampler, workers=workers)
     for _ in range(2 * workers + 1):  # what workers had ready is not counted
         next(loader)
     start = time.perf_counter()

@@ -25,6 +25,11 @@ class Outer:
     name: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Required:
+    seed: int
+
+
 def test_left_out_fields_take_their_defaults() -> None:
     assert from_dict(Outer, {"inner": {"rate": 1}}, where="f") == Outer(inner=Inner(rate=1.0))
 
@@ -51,6 +56,11 @@ def test_each_fault_names_field_value_and_what_is_allowed(
 ) -> None:
     with pytest.raises(UserError, match=message):
         from_dict(Outer, content, where="f")
+
+
+def test_a_missing_field_without_default_is_named() -> None:
+    with pytest.raises(UserError, match="f, seed: found nothing; allowed: int"):
+        from_dict(Required, {}, where="f")
 
 
 def test_all_faults_are_reported_at_once() -> None:

@@ -40,11 +40,12 @@ def from_dict(config_class: type[ConfigT], content: Mapping[str, Any], *, where:
 
     Args:
         config_class: A frozen dataclass.
-        content: Its fields; fields that are left out take their defaults.
+        content: Its fields; those that are left out take their defaults, if they have any.
         where: Name of the file or flag, for errors.
 
     Raises:
-        UserError: If a field is unknown (the nearest name is suggested) or has another type; all
+        UserError: If a field is unknown (the nearest name is suggested), is missing without a
+            default, or has another type; all
             faults are named together. What `__post_init__` refuses is raised as it stands.
 
     Example:
@@ -76,6 +77,17 @@ did you mean epochs?
             values[name] = _convert(hints[name], value, at)
         except UserError as error:
             errors.append(error)
+    for f in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        has_default = not (f.default is f.default_factory is dataclasses.MISSING)
+        if f.name not in content and not has_default:
+            errors.append(
+                UserError(
+                    where=f"{where}, {f.name}",
+                    found="nothing",
+                    allowed=_name_of(hints[f.name]),
+                    next_step="give a value",
+                )
+            )
     raise_together(errors)
     return config_class(**values)
 

@@ -167,14 +167,15 @@ def load_recipe(name: str) -> TrainConfig:
 def _from_module(name: str) -> TrainConfig:
     module_name, _, function_name = name.partition(":")
     try:
-        recipe = getattr(importlib.import_module(module_name), function_name)()
-    except (ImportError, AttributeError) as error:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             where="recipe",
             found=f"{name} ({error})",
             allowed="package.module:function that Python can import",
             next_step="check the name, and that the module is installed or in this folder",
         ) from error
+    recipe = function()
     if not isinstance(recipe, TrainConfig):
         raise UserError(
             where=f"recipe {name}",

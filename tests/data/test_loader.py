@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from toys import make_store
 
 from openmfr.data.labels import Labels
-from openmfr.data.loader import FaceDataset, Stream, StreamSampler, batches, training_identities
+from openmfr.data.loader import (
+    FaceDataset,
+    Stream,
+    StreamSampler,
+    load_batches,
+    training_identities,
+)
+from openmfr.data.store import Store
 from openmfr.errors import UserError
 
 
@@ -70,7 +77,7 @@ def test_batches_are_the_same_with_any_number_of_workers(tmp_path: Path, workers
     labels = Labels.from_names(store)
     sampler = StreamSampler(Stream(labels.kept(), seed=0), batch_size=7, start_step=3, stop_step=9)
     dataset = FaceDataset(store, training_identities(labels))
-    loaded = list(batches(dataset, sampler, workers=workers))
+    loaded = list(load_batches(dataset, sampler, workers=workers))
     assert len(loaded) == len(sampler) == 6
     for (images, identity), rows in zip(loaded, sampler, strict=True):
         assert identity.tolist() == labels.identity[rows].tolist()
@@ -88,3 +95,16 @@ def test_a_single_identity_cannot_be_trained_on(tmp_path: Path) -> None:
     labels = Labels.from_names(make_store(tmp_path / "s", identities=1))
     with pytest.raises(UserError, match=r"found 1 identities.*ingest photos of more people"):
         training_identities(labels)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_one_clear_error_from_any_process(tmp_path: Path, workers: int) -> None:
+    store = make_store(tmp_path / "s", identities=4, images=4)
+    shard = tmp_path / "s" / "shard-000000.arrow"
+    content = shard.read_bytes()
+    jpeg = store.read(3)
+    shard.write_bytes(content.replace(jpeg, jpeg[:60] + bytes(len(jpeg) - 60)))
+    damaged = FaceDataset(Store(tmp_path / "s"), np.zeros(16, dtype=np.int64))
+    sampler = StreamSampler(Stream(np.arange(16), seed=0), batch_size=8, start_step=0, stop_step=2)
+    with pytest.raises(UserError, match="image 3: found an undecodable image"):
+        list(load_batches(damaged, sampler, workers=workers))

@@ -44,8 +44,10 @@ def command(out: str) -> list[str]:
 
 
 def final_weights(run: Path) -> list[bytes]:
-    best = CheckpointFolder(run / "checkpoints").best()
-    return [path.read_bytes() for path in sorted(best.glob("*.safetensors"))]
+    folder = CheckpointFolder(run / "checkpoints")
+    last = folder.last()
+    assert last is not None
+    return [path.read_bytes() for c in (last, folder.best()) for path in sorted(c.glob("*.safe*"))]
 
 
 def kill_at(folder: Path, out: str, step: int) -> bool:

@@ -38,3 +38,9 @@ def test_all_faults_are_named_together() -> None:
         ScheduleConfig(epochs=3, warmup_epochs=5, milestones=(9, 5), gamma=2)
     named = [line.partition(":")[0] for line in str(error.value).splitlines()]
     assert named == ["schedule.warmup_epochs", "schedule.milestones", "schedule.gamma"]
+
+
+@pytest.mark.parametrize("setting", [{"shape": "cosin"}, {"epochs": float("inf")}])
+def test_an_impossible_value_is_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"schedule.{next(iter(setting))}"):
+        ScheduleConfig(**setting)

@@ -32,8 +32,6 @@ def main(
     from openmfr.errors import UserError, raise_together
     from openmfr.files import atomic_path
 
-    for name, value in describe(path).items():
-        print(f"{name:<16} {value}")
     if (sheet or check) and kind_of(path) != "store":
         raise UserError(
             where=str(path),
@@ -41,19 +39,6 @@ def main(
             allowed="a store, for --sheet and --check",
             next_step="give the store's folder",
         )
-    if sheet:
-        from openmfr.report.sheet import contact_sheet
-
-        store = Store(path)
-        chosen = choose_for_sheet(store, identities=identities, images=images)
-        picture = contact_sheet(
-            [store.decode(index) for index, _ in chosen],
-            columns=images,
-            captions=[caption for _, caption in chosen],
-        )
-        with atomic_path(sheet) as temporary:
-            picture.save(temporary, format="PNG")
-        print(f"sheet            {sheet}")
     if check:
         raise_together(
             [
@@ -67,3 +52,18 @@ def main(
             ]
         )
         print("check            every shard matches its checksum")
+    for name, value in describe(path).items():
+        print(f"{name:<16} {value}")
+    if sheet:
+        from openmfr.report.sheet import contact_sheet
+
+        store = Store(path)
+        chosen = choose_for_sheet(store, identities=identities, images=images)
+        picture = contact_sheet(
+            [store.decode(index) for index, _ in chosen],
+            columns=images,
+            captions=[caption for _, caption in chosen],
+        )
+        with atomic_path(sheet) as temporary:
+            picture.save(temporary, format="PNG")
+        print(f"sheet            {sheet}")

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from errno import ENOSPC
 
 from openmfr.errors import UserError, nearest
 from openmfr.version import __version__
@@ -73,8 +74,14 @@ def _answer(words: list[str]) -> int:
     except UserError as error:
         print(f"openmfr {words[0]}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or not (error.filename or error.errno == ENOSPC):
+            raise
+        path, reason = error.filename or "disk", error.strerror
+        print(f"openmfr {words[0]}: {path}: {reason}; check the path", file=sys.stderr)
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; give the same command again", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
@@ -85,6 +92,7 @@ def _run(verb: str, words: list[str]) -> int:
         )
     import tyro
 
+    sys.path.append("")  # a user's recipe or network may lie in this folder
     module = importlib.import_module(f"openmfr.cli.{verb}")
     try:
         tyro.cli(module.main, prog=f"openmfr {verb}", args=words)

@@ -23,7 +23,7 @@ def main(
     precision: Literal["float32", "bfloat16", "float16"] | None = None,
     hold_out: int | None = None,
     seed: int | None = None,
-    compile: bool = False,  # noqa: A002 (the flag's name)
+    compile: bool | None = None,  # noqa: A002 (the flag's name)
     device: str | None = None,
     workers: int | None = None,
     dry_run: bool = False,
@@ -40,14 +40,14 @@ def main(
         out: Folder of the run: checkpoints, metrics.jsonl, tensorboard, report.html.
         labels: Label table; STORE/labels.parquet by default.
         start_from: Checkpoint or run to fine-tune.
-        epochs: Length of training, instead of the recipe's.
+        epochs: Length of training, instead of the recipe's; a warm-up is never longer.
         batch_size: Images in each step, instead of the recipe's.
         learning_rate: Peak rate for 256 images a step, instead of the recipe's.
         backbone: Network, instead of the recipe's; also your own package.module:Class.
         precision: Of the backbone's arithmetic, instead of the recipe's.
         hold_out: Identities set aside to measure progress on, instead of the recipe's.
         seed: Of weights, order and augmentation, instead of the recipe's.
-        compile: Compile the backbone with torch.compile.
+        compile: Compile the backbone with torch.compile, instead of the recipe's choice.
         device: cpu, cuda or cuda:N; a GPU where there is one by default.
         workers: Processes that decode images; none beside a CPU and four beside a GPU by default.
         dry_run: Say what would be done, and stop.
@@ -62,10 +62,11 @@ def main(
         "precision": precision,
         "holdout_identities": hold_out,
         "seed": seed,
-        "compile": compile or None,
+        "compile": compile,
     }
     if epochs is not None:
-        changes["schedule"] = replace(config.schedule, epochs=epochs)
+        warmup = max(0.0, min(config.schedule.warmup_epochs, epochs))
+        changes["schedule"] = replace(config.schedule, epochs=epochs, warmup_epochs=warmup)
     if learning_rate is not None:
         changes["optimizer"] = replace(config.optimizer, learning_rate=learning_rate)
     if backbone is not None:

@@ -102,8 +102,8 @@ class StreamSampler(Sampler[IntArray]):
             yield self.stream.take(position, self.batch_size)
 
 
-class FaceDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Decodes whole batches of a store's images, with their identities.
+class FaceDataset:
+    """A store's images with their identities, decoded batch by batch.
 
     Args:
         store: The images.
@@ -114,14 +114,7 @@ class FaceDataset(Dataset[tuple[Tensor, Tensor]]):
         self.store = store
         self.identity = torch.from_numpy(identity.astype(np.int64))
 
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Decode one image: uint8 (H, W, 3), and its identity."""
-        return torch.from_numpy(self.store.decode(index)), self.identity[index]
-
-    def __getitems__(self, indices: IntArray) -> tuple[Tensor, Tensor]:
+    def decode(self, indices: IntArray) -> tuple[Tensor, Tensor]:
         """Decode one batch: uint8 (B, H, W, 3), and identities (B,), int64."""
         size = self.store.image_size
         # numpy's allocation, not torch's: it reuses pages, and new ones cost a tenth of decoding
@@ -134,9 +127,9 @@ class FaceDataset(Dataset[tuple[Tensor, Tensor]]):
         return images, self.identity[torch.from_numpy(indices)]
 
 
-def batches(
+def load_batches(
     dataset: FaceDataset, sampler: Sampler[IntArray], *, workers: int, pin_memory: bool = False
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Serve a sampler's batches, decoded by worker processes.
 
     Args:
@@ -144,15 +137,37 @@ def batches(
         sampler: Yields the store indices of each batch.
         workers: Processes that decode; 0 decodes in this one. The batches are the same.
         pin_memory: Whether to put batches in page-locked memory for a GPU.
+
+    Yields:
+        Images, uint8 (B, H, W, 3), and their identities, int64 (B,).
+
+    Raises:
+        UserError: If an image or a shard is damaged.
     """
-    return DataLoader(
-        dataset,
+    loader = DataLoader(
+        _SaidInWords(dataset),
         batch_sampler=sampler,  # type: ignore[arg-type]  # torch types it as lists; arrays serve
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=pin_memory,
-        persistent_workers=False,
     )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+class _SaidInWords(Dataset[Any]):
+    """Hands a user's error on as a batch: DataLoader would wrap it into a traceback."""
+
+    def __init__(self, dataset: FaceDataset) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, indices: IntArray) -> tuple[Tensor, Tensor] | UserError:
+        try:
+            return self.dataset.decode(indices)
+        except UserError as error:
+            return error
 
 
 def _as_it_is(batch: Any) -> Any:

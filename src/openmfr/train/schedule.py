@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from openmfr.errors import UserError, raise_together
+from openmfr.errors import UserError, nearest, raise_together
+
+Shape = Literal["milestones", "cosine"]
+SHAPES: tuple[str, ...] = get_args(Shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +29,27 @@ class ScheduleConfig:
 
     epochs: float = 17.0
     warmup_epochs: float = 1.0
-    shape: Literal["milestones", "cosine"] = "milestones"
+    shape: Shape = "milestones"
     milestones: tuple[float, ...] = (5.0, 9.0, 12.0, 15.0)
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
         errors = []
-        if not self.epochs > 0:
+        if self.shape not in SHAPES:
+            errors.append(
+                UserError(
+                    where="schedule.shape",
+                    found=repr(self.shape),
+                    allowed=" or ".join(SHAPES),
+                    next_step=nearest(self.shape, SHAPES),
+                )
+            )
+        if not 0 < self.epochs < math.inf:
             errors.append(
                 UserError(
                     where="schedule.epochs",
                     found=f"{self.epochs:g}",
-                    allowed="above 0",
+                    allowed="above 0, finite",
                     next_step="train for at least a fraction of an epoch",
                 )
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from openmfr.checkpoint import Checkpoint
 from openmfr.config import to_dict
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store
+from openmfr.errors import UserError
 from openmfr.models import build_backbone, count
 from openmfr.run import Run
 from openmfr.train.trainer import TrainConfig, Trainer
@@ -46,18 +46,16 @@ class Training:
         if self.config.holdout_identities:
             labels = labels.hold_out(self.config.holdout_identities, seed=self.config.seed)
         config, images = self.config, int(labels.keep.sum())
-        steps = math.ceil(config.schedule.epochs * images / config.batch_size)
         with torch.device("meta"):
             cost = count(build_backbone(config.backbone), config.backbone.input_size)
-        peak = config.optimizer.learning_rate * config.batch_size / 256
         return {
             "images": f"{images:,} of {len(labels.kept_identities):,} identities",
             "held out": f"{config.holdout_identities} identities",
-            "steps": f"{steps:,} of {config.batch_size} images",
+            "steps": f"{config.steps(images):,} of {config.batch_size} images",
             "backbone": f"{config.backbone.name}, {cost.macs / 1e9:.2f} G multiply-adds, "
             f"{cost.params / 1e6:.2f} M parameters",
             "head": f"{config.head.kind}, margin {config.head.margin:g}",
-            "learning rate": f"{peak:g} at its peak, {config.schedule.shape}",
+            "learning rate": f"{config.peak_rate:g} at its peak, {config.schedule.shape}",
             "precision": config.precision,
         }
 
@@ -72,6 +70,10 @@ class Training:
         """
         if workers is None:
             workers = 0 if device.type == "cpu" else 4
+        if workers < 0:
+            raise UserError(
+                where="workers", found=str(workers), allowed="from 0", next_step="leave it out"
+            )
         store, labels = Store(self.store), self.read_labels()
         labels.check_store(store)
         start_from = Checkpoint.open(self.start_from) if self.start_from else None

@@ -2,7 +2,8 @@
 
 The loop holds no hidden state. Which images a step sees depends on seed and step; so do all its
 random draws; the rest (weights, momentum, the loss scale) is in the checkpoint. A resumed run
-therefore repeats the uninterrupted one bit by bit on the same machine.
+therefore repeats the uninterrupted one bit by bit on one machine with one number of threads; on a
+GPU, as far as its kernels repeat themselves.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,7 +24,13 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from openmfr.checkpoint import Checkpoint, CheckpointFolder, CheckpointInfo, load_into
 from openmfr.config import to_dict
 from openmfr.data.labels import Labels
-from openmfr.data.loader import FaceDataset, Stream, StreamSampler, batches, training_identities
+from openmfr.data.loader import (
+    FaceDataset,
+    Stream,
+    StreamSampler,
+    load_batches,
+    training_identities,
+)
 from openmfr.data.store import Store
 from openmfr.errors import UserError, raise_together
 from openmfr.evaluation.comparisons import Comparisons
@@ -44,6 +52,8 @@ from openmfr.train.schedule import ScheduleConfig
 logger = logging.getLogger(__name__)
 
 LOG_EVERY = 20
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 LABELS_FILE, HELD_OUT_FILE = "labels.parquet", "held_out.parquet"
 
 
@@ -74,7 +84,7 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     batch_size: int = 128
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     channels_last: bool = True
     compile: bool = False
     holdout_identities: int = 0
@@ -83,24 +93,35 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        smallest = {
-            "batch_size": 2,
-            "holdout_identities": 0,
-            "checkpoint_steps": 1,
-            "seed": 0,
+        limits = {
+            "batch_size": (self.batch_size >= 2, "from 2"),
+            "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
+            "holdout_identities": (self.holdout_identities >= 0, "from 0"),
+            "evaluate_epochs": (0 < self.evaluate_epochs < math.inf, "above 0, finite"),
+            "checkpoint_steps": (self.checkpoint_steps >= 1, "from 1"),
+            "seed": (self.seed >= 0, "from 0"),
         }
         raise_together(
             [
                 UserError(
                     where=name,
                     found=str(getattr(self, name)),
-                    allowed=f"from {least}",
+                    allowed=allowed,
                     next_step="correct the value",
                 )
-                for name, least in smallest.items()
-                if getattr(self, name) < least
+                for name, (is_valid, allowed) in limits.items()
+                if not is_valid
             ]
         )
+
+    @property
+    def peak_rate(self) -> float:
+        """Largest learning rate: the optimizer's, scaled linearly with the batch."""
+        return self.optimizer.learning_rate * self.batch_size / 256
+
+    def steps(self, images: int) -> int:
+        """Optimizer steps over a training set of so many images."""
+        return math.ceil(self.schedule.epochs * images / self.batch_size)
 
 
 class Trainer:
@@ -168,19 +189,19 @@ class Trainer:
         self.backbone.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.head.to(self.device)
         self.forward = torch.compile(self.backbone) if config.compile else self.backbone
-        self.peak_rate = config.optimizer.learning_rate * config.batch_size / 256
         self.modules: dict[str, nn.Module] = {"backbone": self.backbone, "head": self.head}
         self.optimizer = build_optimizer(config.optimizer, self.modules)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.images = self.stream.images.shape[0]
-        self.steps = math.ceil(config.schedule.epochs * self.images / config.batch_size)
+        self.steps = config.steps(self.images)
 
     def _start_from(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.info.backbone != self.config.backbone:
+        theirs, ours = checkpoint.info.backbone, self.config.backbone
+        if replace(theirs, dropout=ours.dropout) != ours:
             raise UserError(
                 where=str(checkpoint.path),
-                found=f"backbone {checkpoint.info.backbone}",
-                allowed=f"{self.config.backbone}, as this recipe asks",
+                found=f"backbone {theirs}",
+                allowed=f"{ours}, as this recipe asks (dropout may differ)",
                 next_step="fine-tune with a recipe of the same backbone",
             )
         load_into(self.backbone, checkpoint.read_backbone(), where=checkpoint.path)
@@ -230,7 +251,7 @@ class Trainer:
             unit="images",
             done=first * config.batch_size,
         ) as advance:
-            for step, (images, identity) in enumerate(self.loader(first), start=first):
+            for step, (images, identity) in enumerate(self.batches(first), start=first):
                 loss = self.step(step, images, identity)
                 done = step + 1
                 is_last = done == self.steps
@@ -243,21 +264,22 @@ class Trainer:
                     self._record(self._row(done, value, rate), board)
                     note = f"loss {value:.3f}"
                 if is_saved:
+                    self._check_weights(done)
                     self._checkpoint(done, board, is_measured=is_measured)
                 if note:
                     since, seconds = done, time.perf_counter()
                 advance(config.batch_size, note)
         board.close()
 
-    def loader(self, first: int) -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
-        """Serve decoded batches from a step to the end."""
+    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Serve decoded batches from a step to the end: uint8 (B, H, W, 3), and classes (B,)."""
         sampler = StreamSampler(
             self.stream,
             batch_size=self.config.batch_size,
             start_step=first,
             stop_step=self.steps,
         )
-        return batches(
+        return load_batches(
             FaceDataset(self.store, self.identity),
             sampler,
             workers=self.workers,
@@ -276,13 +298,15 @@ class Trainer:
             The loss, a scalar on the device.
         """
         config = self.config
-        draws = int(np.random.default_rng([config.seed, step]).integers(2**62))
-        torch.manual_seed(draws)
-        generator = torch.Generator(self.device).manual_seed(draws)
+        dropout_seed, augment_seed = np.random.default_rng([config.seed, step]).integers(
+            2**62, size=2
+        )
+        torch.manual_seed(int(dropout_seed))
+        generator = torch.Generator(self.device).manual_seed(int(augment_seed))
         inputs = to_input(images.to(self.device, non_blocking=True), config.backbone.input_size)
         inputs = augment(inputs, config.augment, generator)
         epoch = step * config.batch_size / self.images
-        rate = self.peak_rate * config.schedule.factor(epoch)
+        rate = config.peak_rate * config.schedule.factor(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.backbone.train()
@@ -305,13 +329,23 @@ class Trainer:
     def _check_finite(self, step: int, loss: Tensor) -> float:
         value = float(loss)
         if not math.isfinite(value):
-            raise UserError(
-                where=f"{self.run.path}, step {step}, loss",
-                found=str(value),
-                allowed="a finite number",
-                next_step="lower the learning rate or lengthen the warm-up, in a new folder",
-            )
+            raise self._diverged(step, f"loss {value}")
         return value
+
+    def _check_weights(self, step: int) -> None:
+        """The loss of a step is that before its update; what is saved must be finite after it."""
+        for prefix, module in self.modules.items():
+            for name, weight in module.named_parameters():
+                if not torch.isfinite(weight).all():
+                    raise self._diverged(step, f"a weight of {prefix}.{name} that is not finite")
+
+    def _diverged(self, step: int, found: str) -> UserError:
+        return UserError(
+            where=f"{self.run.path}, step {step}",
+            found=found,
+            allowed="finite numbers",
+            next_step="lower the learning rate or lengthen the warm-up, in a new folder",
+        )
 
     def _row(self, step: int, loss: float, steps_per_second: float) -> dict[str, float]:
         return {
