@@ -21,6 +21,7 @@ from openmfr.models import build_backbone
 from openmfr.recipes import tiny_real
 from openmfr.synthetic.dataset import synthesise
 from openmfr.train import TrainConfig, Training
+from openmfr.train.trainer import LOG_EVERY
 
 IDENTITIES, IMAGES = 60, 20
 GOAL = 0.90
@@ -37,7 +38,7 @@ def trainer_rate(config: TrainConfig, store: Path, run: Path) -> float:
 
 
 def bare_rate(config: TrainConfig, steps: int) -> float:
-    """Repeat forward, backward and step on one random batch; return images per second."""
+    """Repeat forward, backward and step on one random batch; measure as the trainer does."""
     size, batch = config.backbone.input_size, config.batch_size
     backbone = build_backbone(config.backbone).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     head = build_head(
@@ -47,17 +48,18 @@ def bare_rate(config: TrainConfig, steps: int) -> float:
     optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
     identity = torch.randint(IDENTITIES, (batch,))
-    seconds = []
-    for _ in range(steps):
+    rates = []
+    for _ in range(steps // LOG_EVERY):
         start = time.perf_counter()
-        with torch.autocast("cpu", getattr(torch, config.precision)):
-            embeddings = backbone(images)
-        loss = head(embeddings, identity)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        seconds.append(time.perf_counter() - start)
-    return batch / statistics.median(seconds)
+        for _ in range(LOG_EVERY):
+            with torch.autocast("cpu", getattr(torch, config.precision)):
+                embeddings = backbone(images)
+            loss = head(embeddings, identity)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        rates.append(LOG_EVERY * batch / (time.perf_counter() - start))
+    return statistics.median(rates)
 
 
 def main() -> None:
@@ -74,9 +76,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
         synthesise(store, identities=IDENTITIES, images=IMAGES, seed=0)
-        bare_rate(config, 3)
+        bare_rate(config, LOG_EVERY)
         pairs = [
-            (trainer_rate(config, store, Path(folder) / f"run{i}"), bare_rate(config, steps // 2))
+            (trainer_rate(config, store, Path(folder) / f"run{i}"), bare_rate(config, steps))
             for i in range(repeats)
         ]
     name = f"tiny_real's network, batch {config.batch_size}, {config.precision}"

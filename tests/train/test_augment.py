@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from openmfr.errors import UserError
-from openmfr.train.augment import AugmentConfig, augment
+from openmfr.train.augment import AugmentConfig, _grid, augment
 
 OFF: dict[str, Any] = {"flip": 0.0}
 
@@ -58,6 +59,13 @@ def test_a_pure_mirror_is_the_same_by_both_ways() -> None:
     """With a shift of 10⁻⁹ the faces go through the resampler; they must not move by a pixel."""
     images = faces()
     assert torch.allclose(change(images, flip=1.0, shift=1e-9), images.flip(3), atol=1e-3)
+
+
+def test_the_grid_is_torchs_own() -> None:
+    images = faces(5, size=8)
+    affine = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(2))
+    expected = F.affine_grid(affine, list(images.shape), align_corners=False)
+    torch.testing.assert_close(_grid(affine, images), expected)
 
 
 def test_values_stay_in_range() -> None:
