@@ -1,9 +1,9 @@
 """Checkpoints: a folder of safetensors and one JSON file; nothing in it is ever unpickled.
 
 `backbone.safetensors` holds the weights to use, `training.safetensors` what training needs to go
-on (the raw weights where the ones to use are averaged, the head, the optimizer), and
-`checkpoint.json` says what it is. A checkpoint is written under another name and renamed, so one
-that exists is whole. Randomness needs no state here: each step's is drawn from seed and step alone.
+on (head and optimizer), and `checkpoint.json` says what it is. A checkpoint is written under
+another name and renamed, so one that exists is whole. Randomness needs no state here: each step's
+is drawn from seed and step alone.
 """
 
 from __future__ import annotations
