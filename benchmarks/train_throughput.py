@@ -1,8 +1,8 @@
 """Images per second of the trainer against a bare loop on random tensors of the same network.
 
 The bare loop is what remains when everything else is free: forward, backward and optimizer step of
-the same backbone and head in the same precision, on one batch that lies ready. The trainer reads a
-store, decodes, augments, clips, schedules and logs. Both sides run in turn, several times.
+the same backbone, head and optimizer in the same precision, on one batch that lies ready. The
+trainer reads a store, decodes, augments, clips, schedules and logs. Both run in turn, several times.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from openmfr.models import build_backbone
 from openmfr.recipes import tiny_real
 from openmfr.synthetic.dataset import synthesise
 from openmfr.train import TrainConfig, Training
+from openmfr.train.optimizer import build_optimizer
 from openmfr.train.trainer import LOG_EVERY
 
 IDENTITIES, IMAGES = 60, 20
@@ -44,8 +45,7 @@ def bare_rate(config: TrainConfig, steps: int) -> float:
     head = build_head(
         config.head, num_identities=IDENTITIES, embedding_dim=config.backbone.embedding_dim
     )
-    parameters = [p for p in [*backbone.parameters(), *head.parameters()] if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+    optimizer = build_optimizer(config.optimizer, {"backbone": backbone, "head": head})
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
     identity = torch.randint(IDENTITIES, (batch,))
     rates = []
