@@ -2,7 +2,7 @@
 
 The bare loop is what remains when everything else is free: forward, backward and optimizer step of
 the same backbone, head and optimizer in the same precision, on one batch that lies ready. The
-trainer reads a store, decodes, augments, clips, schedules and logs. Both run in turn, several times.
+trainer reads a store, decodes, augments, clips, schedules and logs. Both run in turn, repeatedly.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def test_one_identity_is_too_few_to_learn_from() -> None:
         ({"kind": "arcfase"}, "did you mean arcface"),
         ({"margin": -0.1}, "head.margin: found -0.1; allowed: 0 to 1"),
         ({"margin": float("nan")}, "head.margin: found nan"),
-        ({"kind": "arcface", "margin": 2.0}, "radians"),
+        ({"kind": "arcface", "margin": 2.0}, "0 to 1.57"),
         ({"scale": 0.0}, "head.scale: found 0.0; allowed: above 0"),
     ],
 )

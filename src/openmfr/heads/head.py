@@ -12,13 +12,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from openmfr.errors import UserError, nearest, raise_together
-
-MarginName = Literal["softmax", "cosface", "arcface"]
+from openmfr.heads.margins import MARGINS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +24,10 @@ class HeadConfig:
     """Which loss trains the embeddings.
 
     Attributes:
-        kind: "cosface" or "arcface": the softmax of scaled cosines with that margin on the target
-            (see `openmfr.heads.margins`). "softmax": the plain linear classifier, the softmax of
-            inner products without bias, as embeddings are compared without one; it has neither
-            margin nor scale. The *normalised* softmax is "cosface" with margin 0.
+        kind: "cosface" or "arcface", a name of `openmfr.heads.margins.MARGINS`: the softmax of
+            scaled cosines with that margin on the target. "softmax": the plain linear classifier,
+            the softmax of inner products without bias, as embeddings are compared without one; it
+            has neither margin nor scale. The *normalised* softmax is "cosface" with margin 0.
         margin: 0 to 1 for "cosface", 0 to π / 2 (radians) for "arcface". Small training sets learn
             faster with a smaller one.
         scale: Factor of the cosines before the softmax, above 0.
@@ -41,7 +39,7 @@ class HeadConfig:
         MFR paper, Table 9 (CosFace 0.4 best); the scale is arcface_torch's.
     """
 
-    kind: MarginName = "cosface"
+    kind: str = "cosface"
     margin: float = 0.4
     scale: float = 64.0
 
@@ -49,7 +47,7 @@ class HeadConfig:
         raise_together(list(self._faults()))
 
     def _faults(self) -> Iterable[UserError]:
-        kinds = get_args(MarginName)
+        kinds = ("softmax", *MARGINS)
         if self.kind not in kinds:
             yield UserError(
                 where="head.kind",
@@ -57,13 +55,13 @@ class HeadConfig:
                 allowed=", ".join(kinds),
                 next_step=nearest(self.kind, kinds),
             )
-        is_angle = self.kind == "arcface"
-        if not 0 <= self.margin <= (math.pi / 2 if is_angle else 1):
+        margin = MARGINS.get(self.kind, MARGINS["cosface"])
+        if not 0 <= self.margin <= margin.largest:
             yield UserError(
                 where="head.margin",
                 found=str(self.margin),
-                allowed="0 to 1.57 (radians)" if is_angle else "0 to 1",
-                next_step=f"use {0.5 if is_angle else 0.4}",
+                allowed=f"0 to {margin.largest:.3g}",
+                next_step=f"use {margin.usual}",
             )
         if not 0 < self.scale < math.inf:
             yield UserError(

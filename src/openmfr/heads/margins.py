@@ -17,6 +17,8 @@ by an embedding by about 12 % at θ = 90°, 4 % at 80°, nothing at 76° and 12 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -73,3 +75,25 @@ def arcface(cosines: Tensor, *, margin: float) -> Tensor:
     widened = cosines * math.cos(margin) - sines * math.sin(margin)
     lowered = cosines - (1 - math.cos(margin))
     return torch.where(cosines > -math.cos(margin), widened, lowered)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margin:
+    """A margin that a head can be configured with.
+
+    Attributes:
+        apply: Lowers the targets' cosines, called with `margin`.
+        largest: Largest margin that makes sense.
+        usual: A margin that works for large training sets.
+    """
+
+    apply: Callable[..., Tensor]
+    largest: float
+    usual: float
+
+
+#: Margins by the name that `HeadConfig.kind` takes.
+MARGINS = {
+    "cosface": Margin(apply=cosface, largest=1.0, usual=0.4),
+    "arcface": Margin(apply=arcface, largest=math.pi / 2, usual=0.5),
+}

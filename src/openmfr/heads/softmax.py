@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from openmfr.errors import UserError
 from openmfr.heads.head import Head, HeadConfig
-from openmfr.heads.margins import arcface, cosface
+from openmfr.heads.margins import MARGINS
 
 #: Shortest prototype or embedding that is scaled to length 1; below it, a cosine tends to 0.
 MIN_NORM = 1e-12
@@ -92,7 +92,7 @@ class MarginSoftmax(Head):
         directions = F.normalize(embeddings, eps=MIN_NORM)
         cosines = directions @ prototypes.T / lengths
         index = identity[:, None]
-        margin = arcface if self.config.kind == "arcface" else cosface
+        margin = MARGINS[self.config.kind].apply
         target = margin(cosines.gather(1, index), margin=self.config.margin)
         logits: Tensor = self.config.scale * cosines.scatter(1, index, target)
         return logits
