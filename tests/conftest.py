@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -23,5 +24,13 @@ def real_data() -> Path:
 
 
 def pytest_configure() -> None:
-    """Give each test worker one thread: several that share two cores spin instead of working."""
+    """Give each test worker one thread, as several on two cores spin; set up hypothesis."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # No test depends on timing, and a change lands or fails by what it does, not by a draw.
+    settings.register_profile(
+        "openmfr",
+        deadline=None,
+        derandomize="CI" in os.environ,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("openmfr")

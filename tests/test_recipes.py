@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from openmfr.config import fingerprint_of, from_dict, to_dict
+from openmfr.config import from_dict, to_dict
 from openmfr.errors import UserError
 from openmfr.models import build_backbone
 from openmfr.recipes import RECIPES, load_recipe
@@ -30,7 +30,6 @@ def test_every_recipe_survives_its_file_and_builds(name: str, tmp_path: Path) ->
     recipe = load_recipe(name)
     again = from_dict(TrainConfig, to_dict(recipe), where="test")
     assert again == recipe
-    assert fingerprint_of(again) == fingerprint_of(recipe)
     Run(tmp_path / "run", settings={"config": to_dict(recipe)}, about={}).begin()
     assert load_recipe(str(tmp_path / "run")) == recipe
     if not name.startswith("paper"):

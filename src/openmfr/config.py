@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from openmfr.errors import UserError, nearest, raise_together
-from openmfr.files import fingerprint
 
 ConfigT = TypeVar("ConfigT")
 
@@ -28,11 +27,6 @@ def to_dict(config: Any) -> dict[str, Any]:
     """
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     return plain
-
-
-def fingerprint_of(config: Any) -> str:
-    """Identify a configuration by its content."""
-    return fingerprint(json.dumps(to_dict(config), sort_keys=True))
 
 
 def from_dict(config_class: type[ConfigT], content: Mapping[str, Any], *, where: str) -> ConfigT:

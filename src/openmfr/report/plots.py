@@ -218,28 +218,6 @@ def training_curves(
     return drawings
 
 
-def bar_plot(values: Mapping[str, float], *, label: str) -> str:
-    """Draw horizontal bars with their values.
-
-    Args:
-        values: By name, drawn from top to bottom.
-        label: What is measured.
-
-    Returns:
-        An `<svg>` element.
-    """
-    with _style("bars"):
-        figure = Figure(figsize=(5.4, 0.7 + 0.36 * len(values)), layout="constrained")
-        axes = figure.add_subplot()
-        bars = axes.barh(list(values), list(values.values()), color=_SERIES[0], height=0.62)
-        axes.bar_label(bars, fmt="{:.4g}", padding=4, color=_INK)
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        axes.margins(x=0.14)
-        axes.set_xlabel(label)
-        return _svg(figure, "bars")
-
-
 def _style(name: str) -> AbstractContextManager[None]:
     """Apply our settings for one drawing; the salt makes the element ids repeatable."""
     return mpl.rc_context({**_STYLE, "svg.hashsalt": f"openmfr-{name}"})
