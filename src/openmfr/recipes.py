@@ -55,12 +55,12 @@ def tiny_real() -> TrainConfig:
         backbone=_TINY,
         head=HeadConfig(kind="cosface", margin=0.2, scale=30.0),
         optimizer=OptimizerConfig(learning_rate=0.2, weight_decay=5e-4),
-        schedule=ScheduleConfig(epochs=24.0, warmup_epochs=0.5, shape="cosine"),
+        schedule=ScheduleConfig(epochs=22.0, warmup_epochs=0.5, shape="cosine"),
         augment=replace(_LIGHT, erase_lower=0.15),
         batch_size=64,
         precision="bfloat16",
         holdout_identities=100,
-        evaluate_epochs=2.0,
+        evaluate_epochs=4.0,
     )
 
 
