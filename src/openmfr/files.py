@@ -6,10 +6,12 @@ flushed to the disk, and renamed. A reader sees the old file, or the new one, or
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,18 +32,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
         The temporary path to create; it stands in the destination's folder, which is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    temporary = temporary_path(path, tag=uuid.uuid4().hex[:8])
     try:
         yield temporary
-        for written in [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]:
-            _sync(written)
-        temporary.replace(path)
-        _sync(path.parent)
+        put_in_place(temporary, path)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path, *, tag: str) -> Path:
+    """Where to write what will be `path`; `remove_leftovers` knows such names."""
+    return path.parent / f".{path.name}.{tag}.tmp"
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Flush a file or folder to the disk and rename it, both so that a power cut cannot undo them.
+
+    Args:
+        temporary: What was written, from `temporary_path`.
+        path: Its name; an existing file is replaced, an existing folder must be gone before.
+    """
+    for written in [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]:
+        _sync(written)
+    temporary.replace(path)
+    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:
@@ -86,6 +103,45 @@ def prepare_folder(folder: Path, *, mark: str, what: str) -> None:
         allowed="a new or empty folder, or one that the same command began",
         next_step="choose another name",
     )
+
+
+@contextmanager
+def only_one(folder: Path, *, patience: float = 10.0) -> Iterator[None]:
+    """Keep other processes from the same work while the block runs.
+
+    The lock is the operating system's, on the folder itself: it ends with the process, even with
+    one that is killed, and leaves no file behind.
+
+    Args:
+        folder: Where the work writes; it exists.
+        patience: Seconds to wait for another process, whose helpers may outlive it by a little.
+
+    Raises:
+        UserError: If another process keeps working there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + patience
+    try:
+        while not _lock(descriptor):
+            if time.monotonic() > deadline:
+                raise UserError(
+                    where=str(folder),
+                    found="another command that works in this folder",
+                    allowed="one at a time",
+                    next_step="wait for it, or choose another folder",
+                )
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

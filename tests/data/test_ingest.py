@@ -256,6 +256,23 @@ def test_a_finished_run_repeated_says_so_and_touches_nothing(photos: Path, tmp_p
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
+def test_a_listing_with_an_empty_path_names_the_row(photos: Path, tmp_path: Path) -> None:
+    rows = {"path": ["Bob/1.png", None], "identity": ["007", "7"]}
+    pq.write_table(pa.table(rows), tmp_path / "list.parquet")
+    with pytest.raises(UserError, match="row 2, path: found nothing"):
+        run(photos, tmp_path / "out", labels=tmp_path / "list.parquet")
+
+
+def test_a_store_whose_list_of_refused_photos_was_deleted_is_still_finished(
+    photos: Path, tmp_path: Path
+) -> None:
+    run(photos, tmp_path / "out")
+    (tmp_path / "out" / "rejected.csv").unlink()
+    again = run(photos, tmp_path / "out")
+    assert again.was_finished
+    assert again.rejected == {"unknown": 5}
+
+
 def test_other_photos_or_options_do_not_mix_with_an_earlier_run(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -55,6 +55,11 @@ def main(
     for name, value in describe(path).items():
         print(f"{name:<16} {value}")
     if sheet:
+        for flag, count in (("identities", identities), ("images", images)):
+            if count < 1:
+                raise UserError(
+                    where=flag, found=str(count), allowed="from 1", next_step="leave it out"
+                )
         from openmfr.report.sheet import contact_sheet
 
         store = Store(path)

@@ -32,7 +32,7 @@ from openmfr.errors import UserError
 from openmfr.faces.detect import Detector
 from openmfr.faces.face_mesh import FaceMeshDetector
 from openmfr.faces.photo import PhotoError
-from openmfr.files import fingerprint, read_json, write_json, write_text
+from openmfr.files import fingerprint, only_one, read_json, write_json, write_text
 from openmfr.run import progress
 from openmfr.workers import do_all, usable_cpus
 
@@ -130,10 +130,11 @@ def ingest(
     was_finished = store is not None
     if store is None:
         writer = StoreWriter(out, image_size=config.size, settings=settings)
-        jobs = list(_jobs(listed, writer, config, points, detector))
-        _run(jobs, workers=workers)
-        _write_rejected(out, len(jobs), len(listed))
-        store = writer.commit(shards=len(jobs))
+        with only_one(out):
+            jobs = list(_jobs(listed, writer, config, points, detector))
+            _run(jobs, workers=workers)
+            _write_rejected(out, len(jobs), len(listed))
+            store = writer.commit(shards=len(jobs))
     return _finish(store, listed, was_finished=was_finished, started=started)
 
 
@@ -267,8 +268,10 @@ def _finish(
     if not (store.path / LABELS).exists():
         Labels.from_names(store).write(store.path / LABELS)
     shutil.rmtree(store.path / _ACCOUNTS, ignore_errors=True)
-    with (store.path / REJECTED).open(encoding="utf-8", newline="") as file:
-        reasons = [row["reason"] for row in csv.DictReader(file)]
+    reasons = [f"unknown: {REJECTED} is gone"] * (len(photos) - len(store))
+    if (store.path / REJECTED).exists():
+        with (store.path / REJECTED).open(encoding="utf-8", newline="") as file:
+            reasons = [row["reason"] for row in csv.DictReader(file)]
     names = {name for name in store.column("identity_name") if name is not None}
     if len(names) < 2:
         logger.warning(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -184,7 +185,14 @@ def _from_folders(root: Path) -> PhotoList:
 
 def _from_listing(root: Path, listing: Path) -> PhotoList:
     table = _read_table(listing, text=("path", "identity"))
-    sources: list[str] = table.column("path").to_pylist()
+    sources: list[Any] = table.column("path").to_pylist()
+    if None in sources:
+        raise UserError(
+            where=f"{listing}, row {sources.index(None) + 1}, path",
+            found="nothing",
+            allowed="the path of a photo",
+            next_step="fill it in, or delete the row",
+        )
     first_row = {source: row for row, source in reversed(list(enumerate(sources)))}
     if len(first_row) < len(sources):
         row = next(row for row, source in enumerate(sources) if first_row[source] != row)
