@@ -43,7 +43,9 @@ def bare_rate(config: TrainConfig, steps: int) -> float:
     size, batch = config.backbone.input_size, config.batch_size
     backbone = build_backbone(config.backbone).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     head = build_head(
-        config.head, num_identities=IDENTITIES, embedding_dim=config.backbone.embedding_dim
+        replace(config.head, path="dense"),
+        num_identities=IDENTITIES,
+        embedding_dim=config.backbone.embedding_dim,
     )
     optimizer = build_optimizer(config.optimizer, {"backbone": backbone, "head": head})
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)

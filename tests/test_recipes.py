@@ -9,7 +9,8 @@ import pytest
 from openmfr.config import from_dict, to_dict
 from openmfr.errors import UserError
 from openmfr.models import build_backbone
-from openmfr.recipes import RECIPES, load_recipe
+from openmfr.plan import describe_plan, known_size
+from openmfr.recipes import PAPER_RANKS, PAPER_TABLES, RECIPES, load_recipe
 from openmfr.run import Run
 from openmfr.train import TrainConfig
 
@@ -23,6 +24,60 @@ def test_the_papers_settings_stand_as_published() -> None:
     assert (paper.head.kind, paper.head.margin, paper.backbone.dropout) == ("cosface", 0.4, 0.4)
     assert (paper.batch_size, paper.backbone.embedding_dim) == (4512, 512)
     assert load_recipe("paper_arcface").head.margin == 0.5
+
+
+def changes(name: str) -> dict[str, object]:
+    """Fields of a recipe that differ from `paper_cosface`, by dotted name."""
+    paper, recipe = _flat(load_recipe("paper_cosface")), _flat(load_recipe(name))
+    return {field: value for field, value in recipe.items() if paper[field] != value}
+
+
+def _flat(recipe: TrainConfig) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for section, values in to_dict(recipe).items():
+        fields = values if isinstance(values, dict) else {"": values}
+        flat |= {f"{section}.{name}".rstrip("."): value for name, value in fields.items()}
+    return flat
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("table4_whole_float32", {"head.path": "dense", "precision": "float32"}),
+        ("table4_sharded_float32", {"head.path": "dense", "precision": "float32"}),
+        ("table4_sharded", {"head.path": "dense"}),
+        ("table4_partial", {"head.sample_rate": 0.1}),
+        ("table9_cosface_0.4", {}),
+        ("table9_arcface_0.5", {"head.kind": "arcface", "head.margin": 0.5}),
+        ("table9_arcface_0.45", {"head.kind": "arcface", "head.margin": 0.45}),
+        ("table9_decay_1e-4", {}),
+        ("table9_decay_5e-4", {"optimizer.weight_decay": 5e-4}),
+        ("table9_dropout_0.4", {"head.sample_rate": 0.1}),
+        ("table9_dropout_0", {"head.sample_rate": 0.1, "backbone.dropout": 0.0}),
+        (
+            "table10_finetune",
+            {
+                "head.sample_rate": 0.1,
+                "optimizer.learning_rate": 0.01,
+                "schedule.epochs": 3.0,
+                "schedule.warmup_epochs": 0.0,
+                "schedule.shape": "cosine",
+            },
+        ),
+    ],
+)
+def test_a_row_of_the_papers_tables_changes_what_it_names(
+    row: str, expected: dict[str, object]
+) -> None:
+    assert changes(f"paper_{row}") == expected
+
+
+@pytest.mark.parametrize("name", PAPER_TABLES)
+def test_a_row_of_the_papers_tables_passes_a_dry_run(name: str) -> None:
+    lines = describe_plan(load_recipe(name), known_size("webface42m"), PAPER_RANKS)
+    assert lines["ranks"] == "48, 94 images each"
+    assert "images (94, 3, 112, 112), embeddings (94, 512)" in lines["shapes"]
+    assert "prototypes (42915, 512)" in lines["shapes"]
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -87,7 +87,7 @@ def run_demo(
         title="openmfr demo: synthetic faces that training never saw",
         results=results,
         configuration={
-            "people trained on": trainer.head.num_identities,
+            "people trained on": trainer.learner.head.num_identities,
             "people measured on": config.holdout_identities,
             "images of each": images,
             "checkpoint": checkpoint.path.name,

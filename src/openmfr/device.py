@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from openmfr.errors import UserError
@@ -29,3 +31,20 @@ def choose_device(name: str | None) -> torch.device:
             where="device", found=name, allowed=", ".join(known), next_step="name one of them"
         )
     return torch.device(name)
+
+
+def own_device(device: torch.device) -> torch.device:
+    """The device of this process, where torchrun has started one for each GPU of a machine.
+
+    Args:
+        device: "cuda" without a number becomes the GPU of this process's local rank; any other
+            device is taken as it is.
+
+    Example:
+        >>> own_device(torch.device("cpu"))
+        device(type='cpu')
+    """
+    if str(device) == "cuda" and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    return device

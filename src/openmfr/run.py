@@ -73,8 +73,15 @@ class Run:
             write_json(self.path / RUN_FILE, content)
 
     @contextmanager
-    def log_to_file(self) -> Iterator[None]:
-        """Append what openmfr logs to the run's `log.txt` while the block runs."""
+    def log_to_file(self, *, is_first: bool = True) -> Iterator[None]:
+        """Append what openmfr logs to the run's `log.txt` while the block runs.
+
+        Args:
+            is_first: Whether this is the rank that writes; nothing is done on the others.
+        """
+        if not is_first:
+            yield
+            return
         handler = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root = logging.getLogger("openmfr")
@@ -132,7 +139,9 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @contextmanager
-def progress(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Callable[..., None]]:
+def progress(
+    what: str, *, total: int, unit: str, done: int = 0, is_shown: bool = True
+) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and time left; quiet when standard error is no terminal.
 
     Args:
@@ -140,6 +149,7 @@ def progress(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Cal
         total: How many units there are.
         unit: What is counted: "images".
         done: How many an earlier run has done already.
+        is_shown: Whether to show it at all: one of several ranks does.
 
     Yields:
         `advance(count, note="")`: call it after each piece of work; a `note` is shown behind the
@@ -154,7 +164,7 @@ def progress(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Cal
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not (is_shown and console.is_terminal)) as bar:
         task = bar.add_task(what, total=total, completed=done, note="")
 
         def advance(count: int, note: str = "") -> None:

@@ -79,6 +79,7 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
         ("inspect nothing.txt", "found nothing that openmfr wrote"),
         ("inspect missing", "found nothing;"),
         ("inspect store/labels.parquet --check", "allowed: a store"),
+        ("inspect store --sheet sheet.png --identities -1", "identities: found -1"),
         ("ingest missing out", "missing"),
         ("ingest empty out", "empty"),
         ("synth out --identities 1", "identities: found 1"),

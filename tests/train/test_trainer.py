@@ -48,7 +48,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     last = CheckpointFolder(run / "checkpoints").last()
     assert last is not None
     opened = Checkpoint.open(last)
-    return opened.read_backbone() | opened.read_training()
+    prototypes = {"prototypes": opened.read_prototypes()}
+    return opened.read_backbone() | opened.read_training() | prototypes
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -170,12 +171,96 @@ def test_the_loss_scale_survives_a_stop(store: Store, tmp_path: Path) -> None:
 
 def test_fine_tuning_starts_from_the_checkpoint(store: Store, tmp_path: Path) -> None:
     trainer(store, tmp_path / "first").fit()
-    tuned = trainer(store, tmp_path / "second", start_from=tmp_path / "first")
-    start = Checkpoint.open(tmp_path / "first").read_backbone()
-    assert all(torch.equal(start[k], v) for k, v in tuned.backbone.state_dict().items())
-    fresh = trainer(store, tmp_path / "third")
-    head = fresh.head.state_dict()
-    assert any(not torch.equal(head[k], v) for k, v in tuned.head.state_dict().items())
+    tuned = trainer(store, tmp_path / "second", start_from=tmp_path / "first").learner
+    best = Checkpoint.open(tmp_path / "first")
+    ours = tuned.backbone.state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in best.read_backbone().items())
+    assert torch.equal(tuned.head.sharded_state()["prototypes"], best.read_prototypes())
+    fresh = trainer(store, tmp_path / "third").learner
+    assert not torch.equal(fresh.head.sharded_state()["prototypes"], best.read_prototypes())
+
+
+def test_fine_tuning_with_more_identities_asks_what_to_do(store: Store, tmp_path: Path) -> None:
+    trainer(store, tmp_path / "first").fit()
+    everyone = replace(TOY, holdout_identities=0)
+    with pytest.raises(UserError, match=r"--head new.*--head extend") as error:
+        trainer(store, tmp_path / "same", everyone, start_from=tmp_path / "first")
+    assert "found prototypes of 8 identities" in str(error.value)
+
+    fresh = trainer(store, tmp_path / "fresh", everyone).learner.head.sharded_state()["prototypes"]
+    learned = Checkpoint.open(tmp_path / "first").read_prototypes()
+    choices = {}
+    for choice in ("extend", "new"):
+        made = trainer(
+            store,
+            tmp_path / choice,
+            everyone,
+            start_from=tmp_path / "first",
+            head_start=choice,
+        )
+        choices[choice] = made.learner.head.sharded_state()["prototypes"]
+    assert torch.equal(choices["extend"], torch.cat([learned, fresh[8:]]))
+    assert torch.equal(choices["new"], fresh)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HeadConfig(kind="cosface", margin=0.2, scale=16.0, path="dense"),
+        HeadConfig(kind="adaface", margin=0.2, scale=16.0, backward="keep_exp"),
+        HeadConfig(
+            kind="cosface",
+            margin=0.2,
+            scale=16.0,
+            sample_rate=0.5,
+            unsampled="dense_equivalent",
+            update="deferred",
+        ),
+    ],
+    ids=lambda head: f"{head.path}-{head.kind}-{head.sample_rate:g}",
+)
+@pytest.mark.parametrize("in_background", [False, True])
+def test_every_head_goes_on_bit_by_bit(
+    store: Store, tmp_path: Path, head: HeadConfig, in_background: bool
+) -> None:
+    config = replace(TOY, head=head, background_checkpoints=in_background)
+    trainer(store, tmp_path / "whole", config).fit()
+    stop_after(trainer(store, tmp_path / "stopped", config), 13)
+    trainer(store, tmp_path / "stopped", config).fit()
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(store: Store, tmp_path: Path) -> None:
+    dense = replace(TOY, head=replace(TOY.head, path="dense"), augment=AugmentConfig(flip=0.0))
+    prototypes = []
+    for accumulate in (1, 2):
+        made = trainer(store, tmp_path / str(accumulate), replace(dense, accumulate=accumulate))
+        made.learner.backbone.eval()
+        made.learner.backbone.train = lambda mode=True: made.learner.backbone  # type: ignore[method-assign]  # noqa: ARG005, B023
+        images, identity = next(made.batches(0))
+        made.step(0, images, identity)
+        prototypes.append(made.learner.head.sharded_state()["prototypes"])
+    torch.testing.assert_close(prototypes[0], prototypes[1], rtol=0, atol=1e-6)
+
+
+def test_adding_up_gradients_with_the_fused_head_is_refused() -> None:
+    with pytest.raises(UserError, match=r'head\.path="dense"'):
+        replace(TOY, accumulate=2)
+
+
+def test_images_whose_embeddings_are_not_finite_are_named(store: Store, tmp_path: Path) -> None:
+    made = trainer(store, tmp_path / "run")
+    images, identity = next(made.batches(0))
+    original = made.learner.forward
+
+    def broken(inputs: torch.Tensor) -> torch.Tensor:
+        embeddings: torch.Tensor = original(inputs)
+        return embeddings.index_fill(0, torch.tensor([3]), torch.nan)
+
+    made.learner.forward = broken
+    image = made.stream.take(0, 16)[3]
+    with pytest.raises(UserError, match=f"of images {image} of the store"):
+        made.step(0, images, identity)
 
 
 def test_fine_tuning_another_network_is_refused(store: Store, tmp_path: Path) -> None:

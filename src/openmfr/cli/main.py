@@ -22,7 +22,9 @@ VERBS: dict[str, str] = {
     "demo": "make synthetic faces, train on them, evaluate, and write a report",
     "synth": "make identity-labelled synthetic faces → a store and its labels",
     "ingest": "photos → detected, aligned, packed faces: a store and its labels",
+    "convert": "a checkpoint of arcface_torch → a checkpoint",
     "inspect": "say what a file or folder is; draw a contact sheet of a store",
+    "plan": "a recipe → memory, traffic, steps and time, before it begins",
     "train": "a recipe, a store and labels → a run with checkpoints",
     "embed": "a checkpoint and a store → embeddings",
     "evaluate": "embeddings and a protocol → rates with intervals, and a report",
@@ -55,7 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _answer(words)
+        code = _answer(words)
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            # Started by torchrun: all is done and written, and threads of the process group may
+            # abort an interpreter that ends in the usual way.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
     except BrokenPipeError:  # `openmfr inspect faces | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -72,7 +81,8 @@ def _answer(words: list[str]) -> int:
     try:
         return _run(words[0], words[1:])
     except UserError as error:
-        print(f"openmfr {words[0]}: {error}", file=sys.stderr)
+        rank = f" (rank {os.environ['RANK']})" if "RANK" in os.environ else ""
+        print(f"openmfr {words[0]}{rank}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except OSError as error:
         if isinstance(error, BrokenPipeError) or not (error.filename or error.errno == ENOSPC):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from openmfr.train import TrainConfig
 
 
 def main(
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")],
     *,
-    store: Path,
-    out: Path,
+    store: Path | None = None,
+    out: Path | None = None,
     labels: Path | None = None,
     start_from: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    head: Literal["same", "extend", "new"] = "same",
     epochs: float | None = None,
     batch_size: int | None = None,
+    sample_rate: float | None = None,
     learning_rate: float | None = None,
     backbone: str | None = None,
     precision: Literal["float32", "bfloat16", "float16"] | None = None,
@@ -32,16 +37,24 @@ def main(
 
     Example: openmfr train tiny_real --store faces --out runs/tiny
 
+    On many devices: torchrun --nproc-per-node 8 -m openmfr train RECIPE --store … --out …
+
     Args:
-        recipe: tiny_synthetic, tiny_real, probe_real, paper_cosface, paper_arcface,
-            paper_resnet50, paper_se_resnet50, paper_resnext50; your own package.module:function;
-            or the folder of a run to repeat.
-        store: Folder of aligned faces, from openmfr ingest or openmfr synth.
+        recipe: tiny_synthetic, tiny_real, probe_real, paper_cosface and the other settings of the
+            paper (openmfr.recipes lists them); your own package.module:function; or the folder of
+            a run to repeat.
+        store: Folder of aligned faces, from openmfr ingest or openmfr synth. A dry run of one of
+            the paper's recipes needs none: it takes the size of WebFace42M.
         out: Folder of the run: checkpoints, metrics.jsonl, tensorboard, report.html.
         labels: Label table; STORE/labels.parquet by default.
         start_from: Checkpoint or run to fine-tune.
+        head: What to do with its prototypes: same takes them, and the labels must be those of the
+            checkpoint; extend keeps them for the first identities where others joined; new draws
+            fresh ones.
         epochs: Length of training, instead of the recipe's; a warm-up is never longer.
-        batch_size: Images in each step, instead of the recipe's.
+        batch_size: Images of all processes in each step, instead of the recipe's.
+        sample_rate: Share of the identities that take part in a step (Partial FC), instead of the
+            recipe's.
         learning_rate: Peak rate for 256 images a step, instead of the recipe's.
         backbone: Network, instead of the recipe's; also your own package.module:Class.
         precision: Of the backbone's arithmetic, instead of the recipe's.
@@ -50,32 +63,62 @@ def main(
         compile: Compile the backbone with torch.compile, instead of the recipe's choice.
         device: cpu, cuda or cuda:N; a GPU where there is one by default.
         workers: Processes that decode images; none beside a CPU and four beside a GPU by default.
-        dry_run: Say what would be done, and stop.
+        dry_run: Say what would be done: shapes, schedule, memory, steps; and stop.
     """
-    from openmfr.device import choose_device
-    from openmfr.recipes import load_recipe
+    from openmfr.device import choose_device, own_device
+    from openmfr.distributed import joined
+    from openmfr.errors import UserError
+    from openmfr.recipes import is_papers, load_recipe
     from openmfr.train import Training
+    from openmfr.train.config import changed
 
-    config = load_recipe(recipe)
-    changes: dict[str, Any] = {
-        "batch_size": batch_size,
-        "precision": precision,
-        "holdout_identities": hold_out,
-        "seed": seed,
-        "compile": compile,
-    }
-    if epochs is not None:
-        warmup = max(0.0, min(config.schedule.warmup_epochs, epochs))
-        changes["schedule"] = replace(config.schedule, epochs=epochs, warmup_epochs=warmup)
-    if learning_rate is not None:
-        changes["optimizer"] = replace(config.optimizer, learning_rate=learning_rate)
-    if backbone is not None:
-        changes["backbone"] = replace(config.backbone, name=backbone)
-    config = replace(config, **{k: v for k, v in changes.items() if v is not None})
-    training = Training(config=config, store=store, labels=labels, start_from=start_from)
-    if dry_run:
-        for name, value in training.describe().items():
-            print(f"{name:<14} {value}")
+    config = changed(
+        load_recipe(recipe),
+        epochs=epochs,
+        batch_size=batch_size,
+        sample_rate=sample_rate,
+        learning_rate=learning_rate,
+        backbone=backbone,
+        precision=precision,
+        holdout_identities=hold_out,
+        seed=seed,
+        compile=compile,
+    )
+    if dry_run and store is None and is_papers(recipe):
+        _show_paper_plan(config)
         return
-    trainer = training.trainer(out, device=choose_device(device), workers=workers)
-    print(f"best checkpoint: {trainer.fit()}")
+    for flag, value in (("--store", store), ("--out", out)):
+        if value is None and not (dry_run and flag == "--out"):
+            raise UserError(
+                where=flag,
+                found="nothing",
+                allowed="a folder",
+                next_step="name the store, and a new folder for the run",
+            )
+    training = Training(
+        config=config,
+        store=store or Path(),
+        labels=labels,
+        start_from=start_from,
+        head_start=head,
+    )
+    if dry_run:
+        for name, text in training.describe().items():
+            print(f"{name:<14} {text}")
+        return
+    chosen = own_device(choose_device(device))
+    with joined(chosen) as ranks:
+        if not ranks.is_first:
+            logging.getLogger("openmfr").setLevel(logging.WARNING)  # the first one speaks for all
+        best = training.trainer(out or Path(), device=chosen, workers=workers, ranks=ranks).fit()
+        if ranks.is_first:
+            print(f"best checkpoint: {best}")
+
+
+def _show_paper_plan(config: TrainConfig) -> None:
+    from openmfr.plan import describe_plan, known_size
+    from openmfr.recipes import PAPER_RANKS
+
+    plan = describe_plan(config, known_size("webface42m"), PAPER_RANKS, device="cuda")
+    for name, text in plan.items():
+        print(f"{name:<14} {text}")

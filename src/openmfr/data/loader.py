@@ -3,7 +3,7 @@
 Training reads one endless stream: the epochs' permutations one after the other, cut into global
 batches. No batch is ever short and no image is dropped; a batch may straddle two epochs. Where the
 stream stands is a single number, so a run resumes in the middle of an epoch with any number of
-workers, and on any number of ranks that divides the global batch.
+workers, and on any number of ranks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from openmfr.data.labels import IntArray, Labels
 from openmfr.data.store import Store
+from openmfr.distributed import Ranks
 from openmfr.errors import UserError
 
 
@@ -71,11 +72,10 @@ class StreamSampler(Sampler[IntArray]):
 
     Args:
         stream: The order.
-        batch_size: Images of this rank in each step, B.
+        batch_size: Images of all ranks in each step, G; each gets its share of every batch.
         start_step: First step to serve.
         stop_step: The step before which to stop.
-        rank: This process, 0 to `ranks` − 1.
-        ranks: Processes that share each global batch of B · ranks images.
+        ranks: Those that share each batch; by default this process alone.
     """
 
     def __init__(
@@ -85,21 +85,20 @@ class StreamSampler(Sampler[IntArray]):
         batch_size: int,
         start_step: int,
         stop_step: int,
-        rank: int = 0,
-        ranks: int = 1,
+        ranks: Ranks | None = None,
     ) -> None:
         self.stream = stream
         self.batch_size = batch_size
         self.steps = range(start_step, stop_step)
-        self.rank, self.ranks = rank, ranks
+        self.share = (ranks or Ranks()).bounds(batch_size)
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[IntArray]:
         for step in self.steps:
-            position = (step * self.ranks + self.rank) * self.batch_size
-            yield self.stream.take(position, self.batch_size)
+            first, last = self.share
+            yield self.stream.take(step * self.batch_size + first, last - first)
 
 
 class FaceDataset:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from openmfr.train.augment import AugmentConfig
+from openmfr.train.config import TrainConfig
 from openmfr.train.optimizer import OptimizerConfig
 from openmfr.train.schedule import ScheduleConfig
 from openmfr.train.start import Training
-from openmfr.train.trainer import TrainConfig, Trainer
+from openmfr.train.trainer import Trainer
 
 __all__ = [
     "AugmentConfig",

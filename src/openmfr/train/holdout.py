@@ -13,6 +13,7 @@ from torch import nn
 from openmfr.checkpoint import embed_batch
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store
+from openmfr.distributed import Ranks
 from openmfr.embed import decode_batch
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.sampling import sample_pairs
@@ -48,27 +49,37 @@ class Holdout:
         self.pairs = sample_pairs(self.identity, everyone, pairs=PAIRS, seed=seed)
 
     def compare(
-        self, backbone: nn.Module, input_size: int, precision: str, device: torch.device
+        self,
+        backbone: nn.Module,
+        input_size: int,
+        precision: str,
+        device: torch.device,
+        ranks: Ranks,
     ) -> Comparisons:
-        """Embed the held-out images and score their pairs.
+        """Embed the held-out images, each rank its share, and score their pairs.
 
         Args:
             backbone: The network; left in evaluation mode.
             input_size: Height and width that it takes.
             precision: As in `embed_batch`.
             device: Where the network is.
+            ranks: Those that share the work; all of them call this together.
         """
         backbone.eval()
+        first, last = ranks.bounds(len(self.rows))
+        own = self.rows[first:last]
         parts = [
             embed_batch(
                 backbone,
-                torch.from_numpy(decode_batch(self.store, self.rows[i : i + BATCH])).to(device),
+                torch.from_numpy(decode_batch(self.store, own[i : i + BATCH])).to(device),
                 input_size=input_size,
                 precision=precision,
             )
-            for i in range(0, len(self.rows), BATCH)
+            for i in range(0, max(len(own), 1), BATCH)  # an empty batch still says D
         ]
-        return self.pairs.compare(np.concatenate(parts), self.identity)
+        embeddings = torch.from_numpy(np.concatenate(parts)).to(device)
+        everyone = ranks.gather(embeddings, len(self.rows)).cpu().numpy()
+        return self.pairs.compare(everyone, self.identity)
 
     def report(
         self, comparisons: Comparisons, out: Path, *, run: Run, configuration: Mapping[str, Any]

@@ -12,10 +12,12 @@ from openmfr.checkpoint import Checkpoint
 from openmfr.config import to_dict
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store
+from openmfr.distributed import Ranks
 from openmfr.errors import UserError
 from openmfr.models import build_backbone, count
 from openmfr.run import Run
-from openmfr.train.trainer import TrainConfig, Trainer
+from openmfr.train.config import HeadStart, TrainConfig
+from openmfr.train.trainer import Trainer
 from openmfr.version import __version__
 
 
@@ -28,12 +30,14 @@ class Training:
         store: Folder of aligned faces.
         labels: Label table; `labels.parquet` in the store's folder if None.
         start_from: Checkpoint or run to fine-tune.
+        head_start: What to do with its prototypes.
     """
 
     config: TrainConfig
     store: Path
     labels: Path | None = None
     start_from: Path | None = None
+    head_start: HeadStart = "same"
 
     def read_labels(self) -> Labels:
         """Read the label table."""
@@ -59,7 +63,14 @@ class Training:
             "precision": config.precision,
         }
 
-    def trainer(self, out: Path, *, device: torch.device, workers: int | None = None) -> Trainer:
+    def trainer(
+        self,
+        out: Path,
+        *,
+        device: torch.device,
+        workers: int | None = None,
+        ranks: Ranks | None = None,
+    ) -> Trainer:
         """Open everything and make the trainer of a run's folder.
 
         Args:
@@ -67,6 +78,7 @@ class Training:
             device: Where to train.
             workers: Processes that decode. By default none beside a CPU, which they would only
                 interrupt (decoding takes 2 % of a step), and four beside a GPU.
+            ranks: Those that train together; by default this process alone.
         """
         if workers is None:
             workers = 0 if device.type == "cpu" else 4
@@ -82,6 +94,7 @@ class Training:
             "store": store.fingerprint,
             "labels": labels.fingerprint,
             "start_from": start_from.fingerprint if start_from else None,
+            "head_start": self.head_start,
         }
         about = {
             "store_path": str(self.store.resolve()),
@@ -97,4 +110,6 @@ class Training:
             device=device,
             workers=workers,
             start_from=start_from,
+            head_start=self.head_start,
+            ranks=ranks,
         )

@@ -2,8 +2,12 @@
 
 The loop holds no hidden state. Which images a step sees depends on seed and step; so do all its
 random draws; the rest (weights, momentum, the loss scale) is in the checkpoint. A resumed run
-therefore repeats the uninterrupted one bit by bit on one machine with one number of threads; on a
-GPU, as far as its kernels repeat themselves.
+therefore repeats the uninterrupted one bit by bit on one machine with one number of threads and of
+ranks; on a GPU, as far as its kernels repeat themselves. On another number of ranks it goes on with
+the same images in the same order; sums are added in another order then, and batch norm and
+augmentation draw over other parts of a batch.
+
+On several ranks every method is called by all of them; the first one alone writes the run's folder.
 """
 
 from __future__ import annotations
@@ -12,13 +16,11 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal, get_args
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from openmfr.checkpoint import Checkpoint, CheckpointFolder, CheckpointInfo, load_into
@@ -32,96 +34,21 @@ from openmfr.data.loader import (
     training_identities,
 )
 from openmfr.data.store import Store
-from openmfr.errors import UserError, raise_together
+from openmfr.distributed import Ranks
+from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import Comparisons
-from openmfr.heads import HeadConfig, build_head
-from openmfr.models import BackboneConfig, build_backbone, to_input
+from openmfr.files import only_one
+from openmfr.heads import NotFiniteError
 from openmfr.run import Run, progress
-from openmfr.train.augment import AugmentConfig, augment
+from openmfr.train.config import HeadStart, TrainConfig
 from openmfr.train.holdout import Holdout, summarise
-from openmfr.train.optimizer import (
-    OptimizerConfig,
-    build_optimizer,
-    load_optimizer_state,
-    load_scaler_state,
-    optimizer_state,
-    scaler_state,
-)
-from openmfr.train.schedule import ScheduleConfig
+from openmfr.train.learner import Learner
+from openmfr.train.parallel import check_batch
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY = 20
-Precision = Literal["float32", "bfloat16", "float16"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
 LABELS_FILE, HELD_OUT_FILE = "labels.parquet", "held_out.parquet"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything that determines a training's result, given a store and its labels.
-
-    Attributes:
-        backbone: The network.
-        head: The loss.
-        optimizer: How weights move.
-        schedule: When the learning rate moves, and how long training is.
-        augment: How images are changed.
-        batch_size: Images in each step, B.
-        precision: Of the backbone's arithmetic; weights, head and optimizer stay float32. "float16"
-            scales the loss.
-        channels_last: Memory format of the backbone; faster wherever we measured.
-        compile: Whether to compile the backbone (torch.compile).
-        holdout_identities: Identities set aside to measure progress on; 0 for none.
-        evaluate_epochs: Epochs between two measurements; the end is always measured.
-        checkpoint_steps: Steps between two checkpoints.
-        seed: Of weights, order, augmentation and the choice of held-out identities.
-    """
-
-    backbone: BackboneConfig
-    head: HeadConfig = field(default_factory=HeadConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    batch_size: int = 128
-    precision: Precision = "float32"
-    channels_last: bool = True
-    compile: bool = False
-    holdout_identities: int = 0
-    evaluate_epochs: float = 1.0
-    checkpoint_steps: int = 500
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        limits = {
-            "batch_size": (self.batch_size >= 2, "from 2"),
-            "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
-            "holdout_identities": (self.holdout_identities >= 0, "from 0"),
-            "evaluate_epochs": (0 < self.evaluate_epochs < math.inf, "above 0, finite"),
-            "checkpoint_steps": (self.checkpoint_steps >= 1, "from 1"),
-            "seed": (self.seed >= 0, "from 0"),
-        }
-        raise_together(
-            [
-                UserError(
-                    where=name,
-                    found=str(getattr(self, name)),
-                    allowed=allowed,
-                    next_step="correct the value",
-                )
-                for name, (is_valid, allowed) in limits.items()
-                if not is_valid
-            ]
-        )
-
-    @property
-    def peak_rate(self) -> float:
-        """Largest learning rate: the optimizer's, scaled linearly with the batch."""
-        return self.optimizer.learning_rate * self.batch_size / 256
-
-    def steps(self, images: int) -> int:
-        """Optimizer steps over a training set of so many images."""
-        return math.ceil(self.schedule.epochs * images / self.batch_size)
 
 
 class Trainer:
@@ -136,12 +63,13 @@ class Trainer:
         run: Where checkpoints, metrics and log go.
         device: Where to train.
         workers: Processes that decode; the result does not depend on them.
-        start_from: A checkpoint whose backbone to start from; its head too, if it was trained on
-            the same labels.
+        start_from: A checkpoint to start from.
+        head_start: What to do with its prototypes.
+        ranks: Those that train together; by default this process alone.
 
     Raises:
-        UserError: If the labels belong to another store, fewer than two identities remain, or
-            `start_from` holds another network.
+        UserError: If the labels belong to another store, fewer than two identities remain, the
+            batch is too small for the ranks, or `start_from` holds another network or labels.
     """
 
     def __init__(
@@ -154,8 +82,12 @@ class Trainer:
         device: torch.device | None = None,
         workers: int = 0,
         start_from: Checkpoint | None = None,
+        head_start: HeadStart = "same",
+        ranks: Ranks | None = None,
     ) -> None:
         labels.check_store(store)
+        self.ranks = ranks or Ranks()
+        check_batch(config.batch_size, self.ranks)
         self.config = config
         self.store = store
         self.run = run
@@ -170,44 +102,22 @@ class Trainer:
         self.labels = labels
         self.identity = training_identities(labels)
         self.stream = Stream(labels.kept(), seed=config.seed)
-        self.checkpoints = CheckpointFolder(run.path / "checkpoints")
-        self._build(start_from)
-
-    def _build(self, start_from: Checkpoint | None) -> None:
-        config = self.config
-        memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            self.backbone = build_backbone(config.backbone)
-            self.head = build_head(
-                config.head,
-                num_identities=int(self.identity.max()) + 1,
-                embedding_dim=config.backbone.embedding_dim,
-            )
-        if start_from is not None:
-            self._start_from(start_from)
-        self.backbone.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
-        self.head.to(self.device)
-        self.forward = torch.compile(self.backbone) if config.compile else self.backbone
-        self.modules: dict[str, nn.Module] = {"backbone": self.backbone, "head": self.head}
-        self.optimizer = build_optimizer(config.optimizer, self.modules)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.images = self.stream.images.shape[0]
         self.steps = config.steps(self.images)
-
-    def _start_from(self, checkpoint: Checkpoint) -> None:
-        theirs, ours = checkpoint.info.backbone, self.config.backbone
-        if replace(theirs, dropout=ours.dropout) != ours:
-            raise UserError(
-                where=str(checkpoint.path),
-                found=f"backbone {theirs}",
-                allowed=f"{ours}, as this recipe asks (dropout may differ)",
-                next_step="fine-tune with a recipe of the same backbone",
-            )
-        load_into(self.backbone, checkpoint.read_backbone(), where=checkpoint.path)
-        if checkpoint.info.labels == self.labels.fingerprint:
-            state = checkpoint.read_training()
-            load_into(self.head, _head_state(state), where=checkpoint.path)
+        self.learner = Learner(
+            config,
+            identities=int(self.identity.max()) + 1,
+            images=self.images,
+            device=self.device,
+            ranks=self.ranks,
+        )
+        if start_from is not None:
+            self.learner.start_from(start_from, labels=labels.fingerprint, head=head_start)
+        self.checkpoints = CheckpointFolder(
+            run.path / "checkpoints",
+            ranks=self.ranks,
+            in_background=config.background_checkpoints,
+        )
 
     def fit(self) -> Path:
         """Train to the end, from the last checkpoint if there is one.
@@ -220,29 +130,34 @@ class Trainer:
         Raises:
             UserError: If the loss is no longer finite.
         """
-        self.run.begin()
-        self.labels.write(self.run.path / LABELS_FILE)
-        if self.holdout is not None:
-            self.labels.only_held_out().write(self.run.path / HELD_OUT_FILE)
-        first = self._resume()
-        if first < self.steps:
-            with self.run.log_to_file(), torch.random.fork_rng():
-                self._loop(first)
-        if self.holdout is not None and not (self.run.path / "report.html").exists():
-            self._report(self.holdout)
-        return self.checkpoints.best()
+        if self.ranks.is_first:
+            self.run.begin()
+            self.labels.write(self.run.path / LABELS_FILE)
+            if self.holdout is not None:
+                self.labels.only_held_out().write(self.run.path / HELD_OUT_FILE)
+        self.ranks.barrier()
+        with only_one(self.run.path) if self.ranks.is_first else nullcontext():
+            first = self._resume()
+            if first < self.steps:
+                with self.run.log_to_file(is_first=self.ranks.is_first), torch.random.fork_rng():
+                    self._loop(first)
+            if self.holdout is not None and not (self.run.path / "report.html").exists():
+                self._report(self.holdout)
+            best = self.checkpoints.best()
+            self.ranks.barrier()
+        return best
 
     def _loop(self, first: int) -> None:
         config = self.config
         logger.info(
             "%s images of %s identities, %s steps of %s, from step %s",
             f"{self.images:,}",
-            f"{self.head.num_identities:,}",
+            f"{self.learner.head.num_identities:,}",
             f"{self.steps:,}",
             config.batch_size,
             f"{first:,}",
         )
-        board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=first)
+        board = self._board(first)
         evaluate_steps = max(1, round(config.evaluate_epochs * self.images / config.batch_size))
         since, seconds = first, time.perf_counter()
         with progress(
@@ -250,6 +165,7 @@ class Trainer:
             total=self.steps * config.batch_size,
             unit="images",
             done=first * config.batch_size,
+            is_shown=self.ranks.is_first,
         ) as advance:
             for step, (images, identity) in enumerate(self.batches(first), start=first):
                 loss = self.step(step, images, identity)
@@ -264,12 +180,14 @@ class Trainer:
                     self._record(self._row(done, value, rate), board)
                     note = f"loss {value:.3f}"
                 if is_saved:
+                    self.learner.head.settle()
                     self._check_weights(done)
                     self._checkpoint(done, board, is_measured=is_measured)
                 if note:
                     since, seconds = done, time.perf_counter()
                 advance(config.batch_size, note)
-        board.close()
+        if board is not None:
+            board.close()
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Serve decoded batches from a step to the end: uint8 (B, H, W, 3), and classes (B,)."""
@@ -278,6 +196,7 @@ class Trainer:
             batch_size=self.config.batch_size,
             start_step=first,
             stop_step=self.steps,
+            ranks=self.ranks,
         )
         return load_batches(
             FaceDataset(self.store, self.identity),
@@ -287,44 +206,19 @@ class Trainer:
         )
 
     def step(self, step: int, images: Tensor, identity: Tensor) -> Tensor:
-        """Make one optimizer step.
+        """Make one optimizer step; see `Learner.step`.
 
-        Args:
-            step: Its number, from 0: decides the learning rate and all random draws.
-            images: RGB faces, uint8 (B, H, W, 3).
-            identity: Classes, int64 (B,).
-
-        Returns:
-            The loss, a scalar on the device.
+        Raises:
+            UserError: If embeddings are not finite, with the images that are concerned.
         """
-        config = self.config
-        dropout_seed, augment_seed = np.random.default_rng([config.seed, step]).integers(
-            2**62, size=2
-        )
-        torch.manual_seed(int(dropout_seed))
-        generator = torch.Generator(self.device).manual_seed(int(augment_seed))
-        inputs = to_input(images.to(self.device, non_blocking=True), config.backbone.input_size)
-        inputs = augment(inputs, config.augment, generator)
-        epoch = step * config.batch_size / self.images
-        rate = config.peak_rate * config.schedule.factor(epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.backbone.train()
-        with torch.autocast(
-            self.device.type,
-            getattr(torch, config.precision),
-            enabled=config.precision != "float32",
-        ):
-            embeddings = self.forward(inputs)
-        loss: Tensor = self.head(embeddings, identity.to(self.device, non_blocking=True))
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if config.optimizer.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.backbone.parameters(), config.optimizer.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return loss.detach()
+        try:
+            return self.learner.step(step, images, identity)
+        except NotFiniteError as error:
+            batch = self.stream.take(step * self.config.batch_size, self.config.batch_size)
+            concerned = ", ".join(str(index) for index in batch[error.rows][:10])
+            raise self._diverged(
+                step, f"embeddings that are not finite, of images {concerned} of the store"
+            ) from error
 
     def _check_finite(self, step: int, loss: Tensor) -> float:
         value = float(loss)
@@ -333,11 +227,10 @@ class Trainer:
         return value
 
     def _check_weights(self, step: int) -> None:
-        """The loss of a step is that before its update; what is saved must be finite after it."""
-        for prefix, module in self.modules.items():
-            for name, weight in module.named_parameters():
-                if not torch.isfinite(weight).all():
-                    raise self._diverged(step, f"a weight of {prefix}.{name} that is not finite")
+        """What is saved must be finite."""
+        found = self.learner.what_is_not_finite()
+        if found is not None:
+            raise self._diverged(step, found)
 
     def _diverged(self, step: int, found: str) -> UserError:
         return UserError(
@@ -348,21 +241,31 @@ class Trainer:
         )
 
     def _row(self, step: int, loss: float, steps_per_second: float) -> dict[str, float]:
-        return {
+        row = {
             "step": step,
             "epoch": step * self.config.batch_size / self.images,
             "loss": loss,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.learner.learning_rate,
             "images_per_second": steps_per_second * self.config.batch_size,
         }
+        if self.learner.scaler.is_enabled():
+            row["skipped_steps"] = self.learner.skipped_steps
+        return row
 
-    def _record(self, row: dict[str, float], board: SummaryWriter) -> None:
+    def _board(self, first: int) -> SummaryWriter | None:
+        if not self.ranks.is_first:
+            return None
+        return SummaryWriter(str(self.run.path / "tensorboard"), purge_step=first)
+
+    def _record(self, row: dict[str, float], board: SummaryWriter | None) -> None:
+        if board is None:
+            return
         self.run.add_metrics(row)
         for name, value in row.items():
             if name != "step":
                 board.add_scalar(name, value, int(row["step"]))
 
-    def _checkpoint(self, done: int, board: SummaryWriter, *, is_measured: bool) -> None:
+    def _checkpoint(self, done: int, board: SummaryWriter | None, *, is_measured: bool) -> None:
         metrics: dict[str, float] = {}
         if is_measured and self.holdout is not None:
             metrics = summarise(self._compare_held_out(self.holdout))
@@ -375,7 +278,7 @@ class Trainer:
             backbone=self.config.backbone,
             step=done,
             images_seen=done * self.config.batch_size,
-            identities=self.head.num_identities,
+            identities=self.learner.head.num_identities,
             store=self.store.fingerprint,
             labels=self.labels.fingerprint,
             metrics=metrics,
@@ -383,46 +286,46 @@ class Trainer:
         self.checkpoints.add(
             info,
             score=metrics.get("holdout_accuracy"),
-            backbone=self.backbone.state_dict(),
-            training=self._training_state(),
+            backbone=self.learner.backbone.state_dict(),
+            training=self.learner.training_state(),
+            shards=self.learner.shards(),
         )
 
     def _compare_held_out(self, holdout: Holdout) -> Comparisons:
         config = self.config
         return holdout.compare(
-            self.backbone, config.backbone.input_size, config.precision, self.device
+            self.learner.backbone,
+            config.backbone.input_size,
+            config.precision,
+            self.device,
+            self.ranks,
         )
 
     def _report(self, holdout: Holdout) -> None:
         best = Checkpoint.open(self.checkpoints.best())
-        load_into(self.backbone, best.read_backbone(), where=best.path)
-        holdout.report(
-            self._compare_held_out(holdout),
-            self.run.path,
-            run=self.run,
-            configuration={**self.run.about, **to_dict(self.config), "checkpoint": best.path.name},
-        )
-
-    def _training_state(self) -> dict[str, Tensor]:
-        head = {f"head.{name}": value for name, value in self.head.state_dict().items()}
-        return head | optimizer_state(self.optimizer, self.modules) | scaler_state(self.scaler)
+        load_into(self.learner.backbone, best.read_backbone(), where=best.path)
+        compared = self._compare_held_out(holdout)
+        if self.ranks.is_first:
+            holdout.report(
+                compared,
+                self.run.path,
+                run=self.run,
+                configuration={
+                    **self.run.about,
+                    **to_dict(self.config),
+                    "checkpoint": best.path.name,
+                },
+            )
 
     def _resume(self) -> int:
         """Load the run's last checkpoint, if there is one; return the next step."""
         last = self.checkpoints.last()
-        if last is None:
-            self.run.rewind_metrics(0)
-            return 0
-        checkpoint = Checkpoint.open(last)
-        load_into(self.backbone, checkpoint.read_backbone(), where=last)
-        state = checkpoint.read_training()
-        load_into(self.head, _head_state(state), where=last)
-        load_optimizer_state(self.optimizer, self.modules, state)
-        load_scaler_state(self.scaler, state)
-        self.run.rewind_metrics(checkpoint.info.step)
-        return checkpoint.info.step
-
-
-def _head_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    prefix = "head."
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        first = 0
+        if last is not None:
+            checkpoint = Checkpoint.open(last)
+            self.learner.load(checkpoint)
+            first = checkpoint.info.step
+        if self.ranks.is_first:
+            self.run.rewind_metrics(first)
+        self.ranks.barrier()
+        return first
