@@ -30,12 +30,17 @@ from openmfr.models.iresnet import DEPTHS
 #: Files that hold the weights of the network alone.
 BACKBONES = ("backbone.pth", "model.pt")
 
+_RANK = r"(0|[1-9]\d{0,4})"
+
 #: Files that hold one rank's prototypes, by the kind of file; the first holds the network too.
 SHARDS = {
-    "checkpoint_gpu_*.pt": re.compile(r"checkpoint_gpu_(\d+)\.pt"),
-    "softmax_fc_gpu_*.pt": re.compile(r"softmax_fc_gpu_(\d+)\.pt"),
-    "rank_*_softmax_weight.pt": re.compile(r"rank_(\d+)_softmax_weight\.pt"),
-    "rank:*_softmax_weight.pt": re.compile(r"rank:(\d+)_softmax_weight\.pt"),
+    kind: re.compile(re.escape(kind).replace(r"\*", _RANK))
+    for kind in (
+        "checkpoint_gpu_*.pt",
+        "softmax_fc_gpu_*.pt",
+        "rank_*_softmax_weight.pt",
+        "rank:*_softmax_weight.pt",
+    )
 }
 
 #: Module of theirs → module of ours, outside of the stages.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toys import make_store
 
 from openmfr.data.labels import HELD_OUT, Labels
-from openmfr.data.store import Store
+from openmfr.data.store import Store, StoreWriter, encode_jpeg
 from openmfr.errors import UserError
 
 
@@ -28,6 +28,15 @@ def labels(store: Store) -> Labels:
 def test_identities_follow_the_names(store: Store, labels: Labels) -> None:
     assert labels.identity.tolist() == [i for i in range(8) for _ in range(6)]
     assert labels.keep.all()
+
+
+def test_identities_that_are_numbers_keep_the_order_of_the_numbers(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "s", image_size=8, settings={})
+    names = ["10", "9", "0", "9"]
+    jpegs = [encode_jpeg(np.zeros((8, 8, 3), dtype=np.uint8))] * len(names)
+    writer.write_shard(0, jpegs, {"source": list("abcd"), "identity_name": names})
+    labels = Labels.from_names(writer.commit(shards=1))
+    assert labels.identity.tolist() == [2, 1, 0, 1]
 
 
 def test_a_table_survives_its_file(labels: Labels, tmp_path: Path) -> None:

@@ -106,9 +106,16 @@ class Labels:
 
     @classmethod
     def from_names(cls, store: Store) -> Labels:
-        """Number the store's `identity_name` column in alphabetical order."""
+        """Number the store's `identity_name` column in alphabetical order.
+
+        If all names are numbers, as those of a RecordIO are, in the order of the numbers: a
+        classifier that was trained on them elsewhere numbers its rows like that.
+        """
         names = store.column("identity_name")
-        number = {name: i for i, name in enumerate(sorted({n for n in names if n is not None}))}
+        known = sorted({name for name in names if name is not None})
+        if all(name.isdecimal() for name in known):
+            known.sort(key=int)
+        number = {name: i for i, name in enumerate(known)}
         return cls.from_identity([number.get(name, -1) for name in names], store=store)
 
     def __len__(self) -> int:

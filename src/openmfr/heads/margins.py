@@ -152,7 +152,7 @@ def adaface(cosines: Tensor, *, margin: float, quality: Tensor) -> Tensor:
     Example:
         >>> cosines = torch.tensor([0.5, 0.5, 0.5])
         >>> adaface(cosines, margin=0.4, quality=torch.tensor([-1.0, 0.0, 1.0]))
-        tensor([ 0.1232,  0.1000, -0.0023])
+        tensor([ 0.1233,  0.1000, -0.0022])
     """
     quality = quality.detach().to(cosines.dtype)
     theta = torch.atan2(_sines(cosines), cosines)
@@ -178,7 +178,7 @@ def adaface_quality(norms: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
     Example:
         >>> mean, std = torch.tensor(20.0), torch.tensor(10.0)
         >>> adaface_quality(torch.tensor([20.0, 50.0]), mean=mean, std=std)
-        tensor([0.0000, 0.9990])
+        tensor([0.0000, 0.9989])
     """
     scaled = (norms.clamp(0.001, 100) - mean) / (std + 1e-3) * QUALITY_CONCENTRATION
     return scaled.clamp(-1, 1)

@@ -261,6 +261,8 @@ class Learner:
                 next_step="start with a new head (--head new), or, if the first identities are "
                 "the same and others joined them, keep their prototypes (--head extend)",
             )
+        if not checkpoint.info.labels:
+            logger.info("the checkpoint names no labels: its row c is taken for identity c")
         self._copy_prototypes(checkpoint.read_prototypes())
 
     @torch.no_grad()
