@@ -179,11 +179,11 @@ def draw_prototypes(prototypes: Tensor, *, first: int, seed: int) -> None:
         seed: Of the run.
     """
     last = first + prototypes.shape[0]
+    rows = torch.empty(DRAWN_TOGETHER, prototypes.shape[1])
     for group in range(first // DRAWN_TOGETHER, -(-last // DRAWN_TOGETHER)):
         start = group * DRAWN_TOGETHER
         state = np.random.SeedSequence([seed, group]).generate_state(1)
         generator = torch.Generator().manual_seed(int(state[0]))
-        rows = torch.empty(DRAWN_TOGETHER, prototypes.shape[1])
         rows.normal_(std=PROTOTYPE_STD, generator=generator)
         begin, end = max(start, first), min(start + DRAWN_TOGETHER, last)
         prototypes[begin - first : end - first] = rows[begin - start : end - start]
