@@ -211,11 +211,15 @@ class BlockedSoftmax:
     def _reduce(self, top: Tensor, total: Tensor) -> Tensor:
         """Add the sums over the ranks; nothing that is not finite gets past here."""
         overall = self.ranks.max_(top.clone())
-        sums = torch.cat([total * (top - overall).exp(), self.targets.logit.sum()[None]])
+        # The logits are as large as the scale; a small loss keeps its digits if they are
+        # subtracted from each other first, and the logarithm, which is small, is added last.
+        self.below_top = self.targets.logit - overall[self.targets.image]
+        sums = torch.cat([total * (top - overall).exp(), self.below_top.sum()[None]])
         self.ranks.sum_(sums)
-        self.log_sum = sums[:-1].log() + overall
+        self.log_total = sums[:-1].log()
+        self.log_sum = self.log_total + overall
         is_finite = torch.isfinite(self.log_sum) & torch.isfinite(self.norms.squeeze(1))
-        loss = self.log_sum.mean() - sums[-1] / self.images
+        loss = self.log_total.mean() - sums[-1] / self.images
         if not (is_finite.all() & torch.isfinite(loss)):
             raise NotFiniteError((~is_finite).nonzero().squeeze(1).tolist())
         return loss
@@ -275,7 +279,7 @@ class BlockedSoftmax:
             slopes.copy_(self.kept[:, block.start : block.stop])
             slopes *= (self.kept_tops[block.number] - self.log_sum).exp_()[:, None]
         own, image, column = self.targets.within(block)
-        share = (self.targets.logit[own] - self.log_sum[image]).exp_() - 1
+        share = (self.below_top[own] - self.log_total[image]).expm1_()
         slopes[image, column] = share * self.targets.slope[own]
         radial = None
         if logits is not None and self.config.has_cosines:

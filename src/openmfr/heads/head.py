@@ -147,7 +147,7 @@ class Head(nn.Module, ABC):
         return {}
 
     def _check_identities(self, identity: Tensor) -> None:
-        if identity.device.type != "cpu":
+        if identity.device.type != "cpu" or not len(identity):
             return
         smallest, largest = (int(bound) for bound in identity.aminmax())
         if smallest < 0 or largest >= self.num_identities:
@@ -164,8 +164,10 @@ class Head(nn.Module, ABC):
             return None
         with torch.no_grad():
             lengths = norms.clamp(0.001, 100)
-            self.norm_mean.lerp_(lengths.mean(), NORM_UPDATE)
-            self.norm_std.lerp_(lengths.std(correction=1), NORM_UPDATE)
+            is_finite = torch.isfinite(norms).all()  # else the step will be refused
+            std = lengths.std(correction=1) if len(lengths) > 1 else self.norm_std
+            for running, value in ((self.norm_mean, lengths.mean()), (self.norm_std, std)):
+                running.lerp_(torch.where(is_finite, value, running), NORM_UPDATE)
             return adaface_quality(norms, mean=self.norm_mean, std=self.norm_std)
 
 

@@ -42,8 +42,8 @@ def sample_identities(
         (True, True)
     """
     identity = torch.arange(first, last, dtype=torch.int32, device=positives.device)
-    threshold = round(rate * 2**32) - 2**31
-    takes_part = _hash(identity, seed=seed, step=step) < threshold
+    largest = max(round(rate * 2**32) - 1, 0) - 2**31  # of the hashes that take part
+    takes_part = _hash(identity, seed=seed, step=step) <= largest
     if rate >= 1:
         takes_part.fill_(True)
     own = positives[(positives >= first) & (positives < last)] - first
