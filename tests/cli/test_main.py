@@ -134,3 +134,17 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
     process.wait()
+
+
+def test_too_little_memory_points_to_the_planner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "greedy_recipe.py").write_text(
+        "import torch\n\n\ndef recipe():\n    torch.empty(2**50)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "greedy_recipe:recipe", "--store", "s", "--out", "o"]) == 2
+    shown = capsys.readouterr()
+    assert "not enough memory" in shown.err
+    assert "openmfr plan" in shown.err
+    assert "Traceback" not in shown.err

@@ -89,12 +89,6 @@ def read_shards(path: Path, tensors: Mapping[str, Tensor], ranks: Ranks, *, rows
         ) from error
 
 
-def shard_rows(path: Path) -> dict[str, int]:
-    """Rows of the whole tensors that a folder of shards holds, by name."""
-    metadata = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
-    return {name: int(entry.size[0]) for name, entry in metadata.items()}  # type: ignore[union-attr]
-
-
 def _whole(tensors: Mapping[str, Tensor], ranks: Ranks, rows: int) -> dict[str, Tensor]:
     """The tensors as torch's checkpoint knows them: parts of a whole."""
     if ranks.size == 1:

@@ -90,6 +90,16 @@ def _answer(words: list[str]) -> int:
         path, reason = error.filename or "disk", error.strerror
         print(f"openmfr {words[0]}: {path}: {reason}; check the path", file=sys.stderr)
         return EXIT_USER_ERROR
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(
+            f"openmfr {words[0]}: not enough memory ({str(error).splitlines()[0]}); run `openmfr "
+            "plan` with the recipe and the size of the data: it says what fits, and on how many "
+            "ranks",
+            file=sys.stderr,
+        )
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted; give the same command again", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -117,6 +127,12 @@ def _run(verb: str, words: list[str]) -> int:
             next_step=f'pip install "openmfr[{EXTRAS[package]}]"',
         ) from error
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: Python's, numpy's, or torch's on a CPU or a GPU."""
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+    return isinstance(error, MemoryError) or is_torchs
 
 
 def _overview() -> str:
