@@ -176,10 +176,18 @@ def test_training_goes_on_when_one_of_two_machines_is_lost(
     launcher = ["--nnodes", "1:2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
     launcher += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--max-restarts", "3"]
     launcher += ["--rdzv-id", "faces", "--local-addr", "127.0.0.1"]
-    launcher += ["--rdzv-conf", "last_call_timeout=5"]
-    words = command("run", *launcher, recipe="long_recipe:toy")
-    first = start(words)
-    second = start(words)
+    first, second = (
+        start(
+            command(
+                "run",
+                *launcher,
+                "--rdzv-conf",  # the machine where they meet is the one that stays
+                f"last_call_timeout=5,is_host={is_host}",
+                recipe="long_recipe:toy",
+            )
+        )
+        for is_host in ("true", "false")
+    )
     wait_for_step(first, folder / "run", 14)
     kill_all(second)
     finish(first)
