@@ -20,10 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openmfr.distributed import Ranks
 from openmfr.heads.blocked import BlockedSoftmax, Rows
-from openmfr.heads.config import HeadConfig
-from openmfr.heads.head import Head, Step, draw_prototypes
+from openmfr.heads.head import Head, Step
 from openmfr.heads.sampling import SkippedSteps, StepSize, sample_identities
 
 
@@ -39,28 +37,12 @@ class FusedSoftmax(Head):
     prototypes: Tensor
     momentum: Tensor
 
-    def __init__(
-        self,
-        config: HeadConfig,
-        *,
-        num_identities: int,
-        embedding_dim: int,
-        ranks: Ranks | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            config,
-            num_identities=num_identities,
-            embedding_dim=embedding_dim,
-            ranks=ranks,
-            seed=seed,
-        )
-        shape = (self.last - self.first, embedding_dim)
-        self.register_buffer("prototypes", torch.empty(shape))
-        self.register_buffer("momentum", torch.zeros(shape))
-        draw_prototypes(self.prototypes, first=self.first, seed=seed)
+    def _make_prototypes(self, rows: int) -> Tensor:
+        self.register_buffer("prototypes", torch.empty(rows, self.embedding_dim))
+        self.register_buffer("momentum", torch.zeros(rows, self.embedding_dim))
         self._skipped: SkippedSteps | None = None
         self._pending: _Pending | None = None
+        return self.prototypes
 
     def forward(self, embeddings: Tensor, identity: Tensor, step: Step = Step()) -> Tensor:  # noqa: B008
         """Compute the mean loss of the global batch; see `Head.forward`.

@@ -111,6 +111,11 @@ class Head(nn.Module, ABC):
         if config.kind == "adaface":
             self.register_buffer("norm_mean", torch.tensor(20.0))
             self.register_buffer("norm_std", torch.tensor(100.0))
+        draw_prototypes(self._make_prototypes(self.last - self.first), first=self.first, seed=seed)
+
+    @abstractmethod
+    def _make_prototypes(self, rows: int) -> Tensor:
+        """Allocate what the shard holds; return its prototypes, (Cs, D), not drawn yet."""
 
     @abstractmethod
     def forward(self, embeddings: Tensor, identity: Tensor, step: Step = Step()) -> Tensor:

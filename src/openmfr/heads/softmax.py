@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openmfr.distributed import Ranks, gather, sum_over_ranks
-from openmfr.heads.config import HeadConfig
-from openmfr.heads.head import MIN_NORM, Head, Step, draw_prototypes
+from openmfr.distributed import gather, sum_over_ranks
+from openmfr.heads.head import MIN_NORM, Head, Step
 
 
 class MarginSoftmax(Head):
@@ -27,24 +26,9 @@ class MarginSoftmax(Head):
             except with the plain softmax.
     """
 
-    def __init__(
-        self,
-        config: HeadConfig,
-        *,
-        num_identities: int,
-        embedding_dim: int,
-        ranks: Ranks | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            config,
-            num_identities=num_identities,
-            embedding_dim=embedding_dim,
-            ranks=ranks,
-            seed=seed,
-        )
-        self.prototypes = nn.Parameter(torch.empty(self.last - self.first, embedding_dim))
-        draw_prototypes(self.prototypes, first=self.first, seed=seed)
+    def _make_prototypes(self, rows: int) -> Tensor:
+        self.prototypes = nn.Parameter(torch.empty(rows, self.embedding_dim))
+        return self.prototypes
 
     def forward(self, embeddings: Tensor, identity: Tensor, step: Step = Step()) -> Tensor:  # noqa: B008
         """Compute the mean loss of the global batch; see `Head.forward`."""
