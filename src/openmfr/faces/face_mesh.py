@@ -76,14 +76,14 @@ class FaceMeshDetector:
     """
 
     def __init__(self) -> None:
-        with _quiet():
-            detection, mesh = _solutions()
+        with quiet():
+            detection, mesh = load_solutions()
             self._near = detection.FaceDetection(model_selection=0)
             self._far = detection.FaceDetection(model_selection=1)
             self._mesh = mesh.FaceMesh(static_image_mode=True, min_detection_confidence=0.3)
             for model in (self._near, self._far, self._mesh):
                 # Each reports its start, from a thread of its own, at the first picture.
-                _process(model, np.zeros((64, 64, 3), np.uint8))
+                process(model, np.zeros((64, 64, 3), np.uint8))
 
     def detect(self, photo: UInt8Array) -> list[DetectedFace]:
         """Find the faces of a photo.
@@ -136,7 +136,7 @@ class FaceMeshDetector:
     def _boxes(self, model: Any, photo: UInt8Array) -> list[_Box]:
         edges = np.array([photo.shape[1], photo.shape[0]])
         boxes = []
-        for found in _process(model, photo).detections or []:
+        for found in process(model, photo).detections or []:
             location = found.location_data
             box = location.relative_bounding_box
             left_top = np.array([box.xmin, box.ymin])
@@ -146,7 +146,7 @@ class FaceMeshDetector:
         return boxes
 
     def _vertices(self, photo: UInt8Array) -> FloatArray | None:
-        faces = _process(self._mesh, photo).multi_face_landmarks
+        faces = process(self._mesh, photo).multi_face_landmarks
         if not faces:
             return None
         relative = np.array([(vertex.x, vertex.y) for vertex in faces[0].landmark])
@@ -170,13 +170,19 @@ def _is_plausible(landmarks: FloatArray, box: _Box) -> bool:
     return bool(is_inside) and 0.2 <= spread / box.edge <= 1.2
 
 
-def _process(model: Any, photo: UInt8Array) -> Any:
+def process(model: Any, photo: UInt8Array) -> Any:
+    """Give a photo to one of MediaPipe's models."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MediaPipe calls what protobuf has deprecated
         return model.process(np.ascontiguousarray(photo))
 
 
-def _solutions() -> tuple[Any, Any]:
+def load_solutions() -> tuple[Any, Any]:
+    """Import MediaPipe's face detection and Face Mesh.
+
+    Raises:
+        UserError: If MediaPipe, or the system library libGL that it needs, is missing.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -193,7 +199,7 @@ def _solutions() -> tuple[Any, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep MediaPipe's start-up messages, written by C++ past Python, off standard error."""
     standard_error = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
