@@ -57,7 +57,8 @@ def small() -> openmfr.TrainConfig:
         head=openmfr.HeadConfig(kind="arcface", margin=0.2, scale=30.0),
         optimizer=openmfr.OptimizerConfig(learning_rate=0.2),
         schedule=openmfr.ScheduleConfig(epochs=2.0, warmup_epochs=0.2, shape="cosine"),
-        augment=openmfr.AugmentConfig(brightness=0.1, contrast=0.2, erase_lower=0.2),
+        augment=openmfr.AugmentConfig(brightness=0.1, contrast=0.2),
+        masks=openmfr.MaskConfig(probability=0.2, kind="erase"),
         batch_size=32,
         holdout_identities=8,
     )

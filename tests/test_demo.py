@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from openmfr.demo import run_demo
+from openmfr.demo import Demo, run_demo
+from openmfr.evaluation.difference import measure_difference
 from openmfr.models import BackboneConfig
 from openmfr.recipes import tiny_synthetic
 from openmfr.train import ScheduleConfig
@@ -25,7 +26,8 @@ def test_a_small_demo_goes_through_the_whole_line_and_repeats_at_once(tmp_path: 
     demo = run_demo(tmp_path, identities=12, images=6, config=config)
     page = demo.report.read_text(encoding="utf-8")
     numbers = json.loads((demo.report.parent / "report.json").read_text(encoding="utf-8"))
-    assert set(numbers["results"]) == {"network", "shortcut"}
+    assert set(numbers["results"]) == {"network", "fine-tuned on masks", "shortcut"}
+    assert set(demo.network.kinds) == {"uu", "mu", "mm"}
     assert "Training" in page
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     again = run_demo(tmp_path, identities=12, images=6, config=config)
@@ -33,12 +35,31 @@ def test_a_small_demo_goes_through_the_whole_line_and_repeats_at_once(tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == made
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    return run_demo(tmp_path_factory.mktemp("demo"))
+
+
 @pytest.mark.slow
-def test_the_demo_knows_people_it_never_saw_and_takes_no_shortcut(tmp_path: Path) -> None:
-    demo = run_demo(tmp_path)
-    network, shortcut = demo.network.accuracy.mean, demo.shortcut.accuracy.mean
+def test_the_demo_knows_people_it_never_saw_and_takes_no_shortcut(whole: Demo) -> None:
+    network, shortcut = (
+        result.kinds["uu"].accuracy.mean for result in (whole.network, whole.shortcut)
+    )
     assert network.value is not None
     assert network.low is not None
     assert shortcut.high is not None
     assert network.value > 0.90
     assert network.low > shortcut.high, "the intervals overlap: a thumbnail does as well"
+
+
+@pytest.mark.slow
+def test_the_demo_shows_the_masked_gap_and_its_cure(whole: Demo) -> None:
+    bare, masked = (whole.network.kinds[kind].auc for kind in ("uu", "mu"))
+    assert bare.low is not None
+    assert masked.high is not None
+    assert bare.low > masked.high, "masks cost nothing"
+    cure = measure_difference(
+        whole.network.kinds["mu"].comparisons, whole.cured.kinds["mu"].comparisons
+    )
+    assert cure["auc"].low is not None
+    assert cure["auc"].low > 0

@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from openmfr.faces.geometry import MODES, VERTICES
 from openmfr.faces.mesh_provider import FaceMeshProvider
-from openmfr.synthetic.dataset import image_rng
-from openmfr.synthetic.identity import make_identity
+from openmfr.synthetic.identity import image_rng, make_identity
 from openmfr.synthetic.render import render_face
 
 FloatArray = npt.NDArray[np.float64]

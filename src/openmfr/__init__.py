@@ -14,6 +14,8 @@ from openmfr.version import __version__
 if TYPE_CHECKING:
     from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
     from openmfr.data.crop import IngestConfig
+    from openmfr.data.fit import fit_geometry
+    from openmfr.data.geometry import Geometry
     from openmfr.data.ingest import IngestSummary, ingest
     from openmfr.data.labels import Labels
     from openmfr.data.store import Store, StoreWriter
@@ -22,14 +24,25 @@ if TYPE_CHECKING:
     from openmfr.embed import Embedder, Embeddings, embed_store
     from openmfr.errors import UserError
     from openmfr.evaluation.comparisons import Comparisons, VerificationProtocol
+    from openmfr.evaluation.difference import measure_difference
     from openmfr.evaluation.evaluate import evaluate
+    from openmfr.evaluation.masked import MaskedPairs
     from openmfr.evaluation.pairs import PairList, read_pairs
     from openmfr.evaluation.sampling import sample_pairs
     from openmfr.evaluation.verification import VerificationResult, measure
     from openmfr.evaluation.verification_report import write_verification_report
     from openmfr.faces.align import align_face
     from openmfr.faces.detect import DetectedFace, Detector
+    from openmfr.faces.geometry import GeometryProvider
     from openmfr.heads import Head, HeadConfig
+    from openmfr.masking.augment import Masker
+    from openmfr.masking.bank import MaskBank
+    from openmfr.masking.config import MaskConfig, StyleWeights
+    from openmfr.masking.photo import find_faces, mask_photo
+    from openmfr.masking.render import Masked, render_mask
+    from openmfr.masking.render_store import render_store
+    from openmfr.masking.template import MaskTemplate
+    from openmfr.masking.wear import Wear, draw_wear
     from openmfr.models import BackboneConfig, build_backbone
     from openmfr.recipes import load_recipe
     from openmfr.synthetic.dataset import synthesise
@@ -53,32 +66,49 @@ __all__ = [
     "Detector",
     "Embedder",
     "Embeddings",
+    "Geometry",
+    "GeometryProvider",
     "Head",
     "HeadConfig",
     "IngestConfig",
     "IngestSummary",
     "Labels",
+    "MaskBank",
+    "MaskConfig",
+    "MaskTemplate",
+    "Masked",
+    "MaskedPairs",
+    "Masker",
     "OptimizerConfig",
     "PairList",
     "ScheduleConfig",
     "Store",
     "StoreWriter",
+    "StyleWeights",
     "TrainConfig",
     "Trainer",
     "Training",
     "UserError",
     "VerificationProtocol",
     "VerificationResult",
+    "Wear",
     "__version__",
     "align_face",
     "build_backbone",
     "choose_device",
+    "draw_wear",
     "embed_store",
     "evaluate",
+    "find_faces",
+    "fit_geometry",
     "ingest",
     "load_recipe",
+    "mask_photo",
     "measure",
+    "measure_difference",
     "read_pairs",
+    "render_mask",
+    "render_store",
     "run_demo",
     "sample_pairs",
     "synthesise",
@@ -90,6 +120,8 @@ _NAMES_OF = {
     "openmfr.checkpoint": ("Checkpoint", "CheckpointEmbedder"),
     "openmfr.data.crop": ("IngestConfig",),
     "openmfr.data.ingest": ("IngestSummary", "ingest"),
+    "openmfr.data.fit": ("fit_geometry",),
+    "openmfr.data.geometry": ("Geometry",),
     "openmfr.data.labels": ("Labels",),
     "openmfr.data.store": ("Store", "StoreWriter"),
     "openmfr.demo": ("Demo", "run_demo"),
@@ -97,14 +129,25 @@ _NAMES_OF = {
     "openmfr.embed": ("Embedder", "Embeddings", "embed_store"),
     "openmfr.errors": ("UserError",),
     "openmfr.evaluation.comparisons": ("Comparisons", "VerificationProtocol"),
+    "openmfr.evaluation.difference": ("measure_difference",),
     "openmfr.evaluation.evaluate": ("evaluate",),
+    "openmfr.evaluation.masked": ("MaskedPairs",),
     "openmfr.evaluation.pairs": ("PairList", "read_pairs"),
     "openmfr.evaluation.sampling": ("sample_pairs",),
     "openmfr.evaluation.verification": ("VerificationResult", "measure"),
     "openmfr.evaluation.verification_report": ("write_verification_report",),
     "openmfr.faces.align": ("align_face",),
     "openmfr.faces.detect": ("DetectedFace", "Detector"),
+    "openmfr.faces.geometry": ("GeometryProvider",),
     "openmfr.heads": ("Head", "HeadConfig"),
+    "openmfr.masking.augment": ("Masker",),
+    "openmfr.masking.bank": ("MaskBank",),
+    "openmfr.masking.config": ("MaskConfig", "StyleWeights"),
+    "openmfr.masking.photo": ("find_faces", "mask_photo"),
+    "openmfr.masking.render": ("Masked", "render_mask"),
+    "openmfr.masking.render_store": ("render_store",),
+    "openmfr.masking.template": ("MaskTemplate",),
+    "openmfr.masking.wear": ("Wear", "draw_wear"),
     "openmfr.models": ("BackboneConfig", "build_backbone"),
     "openmfr.recipes": ("load_recipe",),
     "openmfr.synthetic.dataset": ("synthesise",),

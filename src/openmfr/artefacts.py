@@ -19,6 +19,8 @@ MARKS = {
     "checkpoint.json": "checkpoint",
     "embeddings.json": "embeddings",
     "partial.json": "unfinished embeddings",
+    "geometry.json": "geometry",
+    "fitting.json": "unfinished geometry",
     "report.json": "report",
 }
 
@@ -30,7 +32,8 @@ def kind_of(path: Path) -> str:
         path: A file or folder.
 
     Returns:
-        "store", "labels", "run", "checkpoint", "embeddings", "report" or an unfinished one.
+        "store", "labels", "run", "checkpoint", "embeddings", "geometry", "report" or an unfinished
+        one.
 
     Raises:
         UserError: If nothing is there, or nothing that openmfr wrote.
@@ -43,7 +46,8 @@ def kind_of(path: Path) -> str:
     raise UserError(
         where=str(path),
         found="nothing that openmfr wrote" if path.exists() else "nothing",
-        allowed="a store, a labels.parquet, a run, a checkpoint, embeddings or a report",
+        allowed="a store, a labels.parquet, a geometry, a run, a checkpoint, embeddings or a "
+        "report",
         next_step="check the path",
     )
 

@@ -19,6 +19,7 @@ from openmfr.errors import UserError, nearest
 from openmfr.heads import HeadConfig
 from openmfr.heads.config import Path as HeadPath
 from openmfr.heads.memory import PARTIAL_FC_RATE
+from openmfr.masking.config import MaskConfig
 from openmfr.models import BackboneConfig
 from openmfr.run import run_settings
 from openmfr.train import AugmentConfig, OptimizerConfig, ScheduleConfig, TrainConfig
@@ -64,7 +65,8 @@ def tiny_real() -> TrainConfig:
         head=HeadConfig(kind="cosface", margin=0.2, scale=30.0),
         optimizer=OptimizerConfig(learning_rate=0.2, weight_decay=5e-4),
         schedule=ScheduleConfig(epochs=22.0, warmup_epochs=0.5, shape="cosine"),
-        augment=replace(_LIGHT, erase_lower=0.15),
+        augment=_LIGHT,
+        masks=MaskConfig(probability=0.15, kind="erase"),
         batch_size=64,
         precision="bfloat16",
         holdout_identities=100,
@@ -89,6 +91,8 @@ def probe_real() -> TrainConfig:
 def paper_cosface() -> TrainConfig:
     """The paper's training on WebFace42M: IResNet-100, CosFace 0.4, batch 4512 on 48 GPUs.
 
+    15 % of the images wear a mask.
+
     Source:
         MFR paper, §3.3 and Table 9's best rows; scale, warm-up and decay factor are ours, where
         the paper is silent. Batch 4512 is that of all GPUs together.
@@ -99,6 +103,7 @@ def paper_cosface() -> TrainConfig:
         optimizer=OptimizerConfig(learning_rate=0.1, momentum=0.9, weight_decay=1e-4),
         schedule=ScheduleConfig(),
         augment=AugmentConfig(flip=0.5),
+        masks=MaskConfig(probability=0.15),
         batch_size=4512,
         precision="float16",
     )
@@ -137,9 +142,10 @@ def paper_row(
     path: HeadPath = "fused",
     weight_decay: float = 1e-4,
     dropout: float = 0.4,
+    masked: float = 0.15,
     precision: Precision = "float16",
 ) -> TrainConfig:
-    """`paper_cosface` with what a row of the paper's Table 4 or 9 changes.
+    """`paper_cosface` with what a row of the paper's Table 4, 6 or 9 changes.
 
     The paper gives figures of these rows, not all their settings: what a row does not name stays as
     in `paper_cosface`. Ranks are no part of a recipe; the paper's 48 of 94 images give its batch.
@@ -151,10 +157,11 @@ def paper_row(
         path: "dense" is the paper's distributed FC.
         weight_decay: Of weights and prototypes.
         dropout: Before the embedding layer, 0 to below 1.
+        masked: Share of the images that wear a mask, 0 to 1.
         precision: Of the backbone.
 
     Source:
-        MFR paper, Tables 4 and 9.
+        MFR paper, Tables 4, 6 and 9.
     """
     paper = paper_cosface()
     return replace(
@@ -162,6 +169,7 @@ def paper_row(
         backbone=replace(paper.backbone, dropout=dropout),
         head=replace(paper.head, kind=kind, margin=margin, sample_rate=sample_rate, path=path),
         optimizer=replace(paper.optimizer, weight_decay=weight_decay),
+        masks=replace(paper.masks, probability=masked),
         precision=precision,
     )
 
@@ -169,18 +177,31 @@ def paper_row(
 def paper_table10_finetune() -> TrainConfig:
     """The paper's fine-tuning: 3 epochs from a trained recogniser (`openmfr train --from`).
 
-    The paper masks 33 % of these images. Mask augmentation is not built yet and is left out here.
-    Rate and drops are ours, as the paper is silent: the rate at which the training before it ended
-    its second stage, 0.01 per 256 images, with cosine to 0 and no warm-up.
+    Source:
+        MFR paper, Table 10.
+    """
+    return masked_finetune(paper_row(sample_rate=PARTIAL_FC_RATE))
+
+
+def masked_finetune(config: TrainConfig, *, epochs: float = 3.0) -> TrainConfig:
+    """Turn a recipe into the fine-tuning that follows it: few epochs with many masks.
+
+    A third of the images wears a mask, as in the paper. Rate and drops are ours, as the paper is
+    silent: the rate at which its training before ended the second stage, a tenth of the first, with
+    cosine to 0 and no warm-up.
+
+    Args:
+        config: How the recogniser was trained.
+        epochs: How long.
 
     Source:
         MFR paper, Table 10.
     """
-    paper = paper_row(sample_rate=PARTIAL_FC_RATE)
     return replace(
-        paper,
-        optimizer=replace(paper.optimizer, learning_rate=0.01),
-        schedule=ScheduleConfig(epochs=3.0, warmup_epochs=0.0, shape="cosine"),
+        config,
+        optimizer=replace(config.optimizer, learning_rate=config.optimizer.learning_rate / 10),
+        schedule=ScheduleConfig(epochs=epochs, warmup_epochs=0.0, shape="cosine"),
+        masks=replace(config.masks, probability=0.33, kind="rendered"),
     )
 
 
@@ -195,6 +216,9 @@ PAPER_TABLES: dict[str, Callable[[], TrainConfig]] = {
     "paper_table4_sharded_float32": partial(paper_row, path="dense", precision="float32"),
     "paper_table4_sharded": partial(paper_row, path="dense"),
     "paper_table4_partial": partial(paper_row, sample_rate=PARTIAL_FC_RATE),
+    "paper_table6_masks_0.1": partial(paper_row, masked=0.10),
+    "paper_table6_masks_0.15": partial(paper_row, masked=0.15),
+    "paper_table6_masks_0.2": partial(paper_row, masked=0.20),
     "paper_table9_cosface_0.4": partial(paper_row),
     "paper_table9_arcface_0.5": partial(paper_row, kind="arcface", margin=0.5),
     "paper_table9_arcface_0.45": partial(paper_row, kind="arcface", margin=0.45),

@@ -23,7 +23,7 @@ from openmfr.data.ingest import IngestSummary, ingest
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store, StoreWriter
 from openmfr.errors import UserError
-from openmfr.faces.align import FloatArray, template
+from openmfr.faces.align import Alignment, FloatArray, template
 from openmfr.faces.detect import DetectedFace
 from openmfr.faces.photo import UInt8Array
 
@@ -177,6 +177,57 @@ def test_a_users_own_landmarks_need_no_detector(photos: Path, tmp_path: Path) ->
     assert store.column("source") == ["Bob/1.png"]
     assert np.abs(store.decode(0)[10:-10, 10:-10].astype(int) - BLUE).max() < 12
     assert reasons(tmp_path / "out")["Ann/1.jpg"] == "no landmarks: none given for this photo"
+
+
+def test_eyes_and_nose_alone_place_a_face_and_the_store_says_so(
+    photos: Path, tmp_path: Path
+) -> None:
+    """The corners of the mouth are far off, as guesses under a mask can be."""
+    points = landmarks_of(100, 50, 64)
+    points[3:] += [[0, 30], [20, 30]]
+    header = ",".join(f"x{i},y{i}" for i in range(5))
+    numbers = ",".join(map(str, points.ravel()))
+    (tmp_path / "points.csv").write_text(f"path,{header}\nBob/1.png,{numbers}\n")
+    blue = {}
+    alignments: tuple[Alignment, ...] = ("five", "eyes-nose")
+    for align in alignments:
+        out = tmp_path / align
+        config = IngestConfig(align=align)
+        run(photos, out, config=config, landmarks=tmp_path / "points.csv", detector=None)
+        store = Store(out)
+        assert store.settings["align"] == align
+        np.testing.assert_allclose(store.column("landmarks")[0], points.ravel(), atol=1e-4)
+        blue[align] = (np.abs(store.decode(0).astype(int) - BLUE) < 60).all(axis=2).mean()
+    assert blue["eyes-nose"] > 0.97 > 0.9 > blue["five"]
+
+
+def test_a_detected_face_is_placed_by_the_alignment_too(photos: Path, tmp_path: Path) -> None:
+    class Guessing(SquareDetector):
+        def detect(self, photo: UInt8Array) -> list[DetectedFace]:
+            for face in (faces := super().detect(photo)):
+                face.landmarks[3:] += 25
+            return faces
+
+    run(photos, tmp_path / "five", detector=Guessing)
+    run(photos, tmp_path / "three", detector=Guessing, config=IngestConfig(align="eyes-nose"))
+    five, three = (Store(tmp_path / name).decode(2).astype(int) for name in ("five", "three"))
+    assert np.abs(three[8:-8, 8:-8] - BLUE).max() < 20
+    assert np.abs(five[8:-8, 8:-8] - BLUE).max() > 60
+
+
+def test_an_alignment_is_refused_if_unknown_or_without_anything_to_align() -> None:
+    with pytest.raises(UserError, match=r"align: found eyes; .*did you mean eyes-nose"):
+        IngestConfig(align="eyes")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="eyes-nose for photos that are aligned already"):
+        IngestConfig(align="eyes-nose", is_aligned=True)
+
+
+def test_a_store_begun_with_one_alignment_is_not_finished_with_another(
+    photos: Path, tmp_path: Path
+) -> None:
+    run(photos, tmp_path / "out")
+    with pytest.raises(UserError, match="align: found 'five'; allowed: 'eyes-nose'"):
+        run(photos, tmp_path / "out", config=IngestConfig(align="eyes-nose"))
 
 
 def test_aligned_jpegs_of_the_right_size_are_kept_byte_for_byte(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from openmfr.data.loader import (
     load_batches,
     training_identities,
 )
-from openmfr.data.store import Store
+from openmfr.data.store import Store, UInt8Array
 from openmfr.distributed import Ranks
 from openmfr.errors import UserError
 
@@ -68,7 +68,7 @@ def test_ranks_share_the_stream_without_overlap_or_loss(
             )
             for rank in range(ranks)
         ]
-        return [int(i) for step in zip(*parts, strict=True) for part in step for i in part]
+        return [int(i) for step in zip(*parts, strict=True) for part in step for i in part.images]
 
     everything = read(0, steps, ranks, batch)
     assert everything == stream.take(0, steps * batch).tolist()
@@ -84,10 +84,36 @@ def test_batches_are_the_same_with_any_number_of_workers(tmp_path: Path, workers
     dataset = FaceDataset(store, training_identities(labels))
     loaded = list(load_batches(dataset, sampler, workers=workers))
     assert len(loaded) == len(sampler) == 6
-    for (images, identity), rows in zip(loaded, sampler, strict=True):
+    for (images, identity), (rows, _) in zip(loaded, sampler, strict=True):
         assert identity.tolist() == labels.identity[rows].tolist()
         expected = np.stack([store.decode(int(row)) for row in rows])
         assert torch.equal(images, torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_change_depends_on_image_and_epoch_however_many_workers_decode(
+    tmp_path: Path, workers: int
+) -> None:
+    store = make_store(tmp_path / "s", identities=2, images=3)
+    labels = Labels.from_names(store)
+    sampler = StreamSampler(Stream(labels.kept(), seed=0), batch_size=5, start_step=0, stop_step=4)
+    dataset = FaceDataset(store, training_identities(labels), change=write_numbers)
+    for (images, _), draw in zip(
+        load_batches(dataset, sampler, workers=workers), sampler, strict=True
+    ):
+        assert images[:, 0, 0, 0].tolist() == draw.images.tolist()
+        assert images[:, 0, 0, 1].tolist() == draw.epochs.tolist()
+        expected = store.decode(int(draw.images[0]))
+        assert torch.equal(images[0, 1:], torch.from_numpy(expected[1:]))
+
+
+def write_numbers(image: UInt8Array, index: int, epoch: int) -> None:
+    image[0, 0, :2] = index, epoch
+
+
+def test_an_epoch_begins_where_the_images_have_all_been_seen() -> None:
+    draw = Stream(np.arange(4), seed=0).draw(3, 6)
+    assert draw.epochs.tolist() == [0, 1, 1, 1, 1, 2]
 
 
 def test_identities_are_numbered_without_gaps(tmp_path: Path) -> None:

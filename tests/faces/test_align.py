@@ -135,3 +135,20 @@ def test_published_crops_are_cut_again_from_their_photos(real_data: Path) -> Non
             ours = align_face(np.asarray(photo), landmarks).astype(int)
             # What is left is the JPEG's loss; a shift by half a pixel would give 3 and more.
             assert np.abs(ours - np.asarray(published)).mean() < 2.5, name
+
+
+def test_eyes_and_nose_place_a_face_whatever_the_corners_of_the_mouth_are() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    landmarks = placed(1.4, 12, (150, 140))
+    guessed = landmarks + np.array([[0, 0], [0, 0], [0, 0], [9, -14], [-6, 11]])
+    of_three = align_face(photo, guessed, alignment="eyes-nose")
+    np.testing.assert_array_equal(of_three, align_face(photo, landmarks, alignment="eyes-nose"))
+    assert (align_face(photo, guessed) != align_face(photo, landmarks)).any()
+
+
+def test_landmarks_that_fit_the_template_are_placed_alike_by_all_and_by_three() -> None:
+    ramp = np.linspace(0, 255, 300).astype(np.uint8)
+    photo = np.stack([*np.meshgrid(ramp, ramp), np.full((300, 300), 90, np.uint8)], axis=-1)
+    landmarks = placed(1.4, 12, (150, 140))
+    five, three = (align_face(photo, landmarks, alignment=name) for name in ("five", "eyes-nose"))
+    assert np.abs(five.astype(int) - three).max() <= 1

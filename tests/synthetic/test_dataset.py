@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def images_of(store: Store) -> list[bytes]:
 
 def test_the_store_does_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     # 126 images of each fill a shard, so that two workers have two shards to make.
-    settings = {"identities": 2, "images": 126, "seed": 3, "size": 32}
+    settings: dict[str, Any] = {"identities": 2, "images": 126, "seed": 3, "size": 32}
     one, _ = synthesise(tmp_path / "one", **settings, workers=1)
     two, _ = synthesise(tmp_path / "two", **settings, workers=2)
     assert one.fingerprint == two.fingerprint
@@ -104,7 +105,13 @@ def test_every_bad_argument_is_named_at_once() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("identities", 1), ("images", 0), ("workers", 0)])
 def test_a_bad_argument_leaves_no_folder_behind(tmp_path: Path, name: str, value: int) -> None:
-    arguments = {"identities": 2, "images": 1, "seed": 0, "size": 48, "workers": 1} | {name: value}
+    arguments: dict[str, Any] = {
+        "identities": 2,
+        "images": 1,
+        "seed": 0,
+        "size": 48,
+        "workers": 1,
+    } | {name: value}
     with pytest.raises(UserError, match=name):
         synthesise(tmp_path / "store", **arguments)
     assert not (tmp_path / "store").exists()

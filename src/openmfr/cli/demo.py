@@ -22,5 +22,6 @@ def main(*, out: Path = Path("demo"), device: str | None = None) -> None:
 
     demo = run_demo(out, device=choose_device(device))
     print(summary("network", demo.network))
+    print(summary("fine-tuned on masks", demo.cured))
     print(summary("shortcut", demo.shortcut))
     print(f"report: {demo.report}")

@@ -16,6 +16,7 @@ def main(
     *,
     out: Path,
     pairs: Path | None = None,
+    masked: tuple[Path, ...] = (),
     labels: Path | None = None,
     store: Path | None = None,
     run: Path | None = None,
@@ -27,6 +28,9 @@ def main(
 
     Example: openmfr evaluate pairs lfw-embeddings --pairs pairs.csv --out lfw-report
 
+    Example: openmfr evaluate pairs lfw-embeddings --masked lfw-masked-embeddings --pairs pairs.csv
+    --out lfw-report
+
     Example: openmfr evaluate identities embeddings --labels held_out.parquet --out report
 
     Args:
@@ -36,6 +40,8 @@ def main(
         out: Folder for report.html and report.json.
         pairs: The list: CSV with path_a, path_b, genuine and, if wanted, fold and kind; or LFW's
             own pairs.txt. Paths are those that the store calls source.
+        masked: For each of EMBEDDINGS, those of the same images with masks (openmfr mask render):
+            every pair is then measured bare (uu), masked with bare (mu), and masked (mm).
         labels: Who is on each image; the identity names that the store was made with by default.
         store: Where the embedded store lies now, if it was moved.
         run: The run that trained the model: its training curves and configuration join the report.
@@ -46,7 +52,9 @@ def main(
     from openmfr.data.labels import Labels
     from openmfr.embed import Embeddings
     from openmfr.errors import UserError
+    from openmfr.evaluation.comparisons import VerificationProtocol
     from openmfr.evaluation.evaluate import evaluate
+    from openmfr.evaluation.masked import MaskedPairs
     from openmfr.evaluation.pairs import read_pairs
     from openmfr.evaluation.sampling import sample_pairs
     from openmfr.evaluation.wording import summary
@@ -59,6 +67,13 @@ def main(
             allowed="a list with the protocol pairs, nothing with identities",
             next_step="openmfr evaluate pairs EMBEDDINGS --pairs LIST --out REPORT",
         )
+    if masked and pairs is None:
+        raise UserError(
+            where="--masked",
+            found="no list of pairs",
+            allowed="the protocol pairs",
+            next_step="openmfr evaluate pairs EMBEDDINGS --masked … --pairs LIST --out REPORT",
+        )
     opened = [Embeddings(path) for path in embeddings]
     if not opened:
         raise UserError(
@@ -70,8 +85,12 @@ def main(
     images = opened[0].open_store(store)
     table = Labels.read(labels) if labels else Labels.from_names(images)
     table.check_store(images, where=str(labels or images.path))
+    covered = [Embeddings(path) for path in masked]
+    listed: VerificationProtocol
     if pairs is not None:
         listed = read_pairs(pairs, images.column("source"))
+        if covered:
+            listed = MaskedPairs.of(listed, bare=images, masked=covered[0].open_store())
         title = f"Verification on {pairs.resolve().parent.name}/{pairs.name}"
     else:
         listed = sample_pairs(table.identity, table.keep, seed=seed)
@@ -82,6 +101,7 @@ def main(
         table.identity,
         out,
         title=title,
+        masked=covered,
         store_path=store,
         fmrs=fmr,
         replicates=replicates,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -15,6 +15,7 @@ def main(
     labels: Path | None = None,
     landmarks: Path | None = None,
     aligned: tyro.conf.FlagCreatePairsOff[bool] = False,
+    align: Literal["five", "eyes-nose"] = "five",
     size: int = 112,
     min_face: float = 32.0,
     workers: int | None = None,
@@ -34,6 +35,8 @@ def main(
         landmarks: CSV or Parquet with path, x0, y0, ... x4, y4 (eyes, nose, corners of the mouth,
             left before right as seen in the picture): no detector is needed.
         aligned: The photos are aligned faces already; JPEGs of the right size are kept as they are.
+        align: Landmarks that place a face: five, or eyes-nose, which leaves out the corners of the
+            mouth: under a mask they can only be guessed.
         size: Edge of the aligned faces in pixels.
         min_face: Refuse faces smaller than this, in photo pixels along the edge of the crop.
         workers: Worker processes; one per core by default.
@@ -44,7 +47,7 @@ def main(
     summary = ingest(
         photos,
         out,
-        config=IngestConfig(size=size, min_face=min_face, is_aligned=aligned),
+        config=IngestConfig(size=size, min_face=min_face, is_aligned=aligned, align=align),
         labels=labels,
         landmarks=landmarks,
         workers=workers,

@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "synth": "make identity-labelled synthetic faces → a store and its labels",
     "ingest": "photos → detected, aligned, packed faces: a store and its labels",
     "convert": "a checkpoint of arcface_torch → a checkpoint",
+    "mask": "a store → geometry of its faces; masks on them: fit, render, preview, guide, lift",
     "inspect": "say what a file or folder is; draw a contact sheet of a store",
     "plan": "a recipe → memory, traffic, steps and time, before it begins",
     "train": "a recipe, a store and labels → a run with checkpoints",
@@ -36,7 +37,7 @@ EXTRAS: dict[str, str] = {
     "safetensors": "train",
     "tensorboard": "train",
     "matplotlib": "report",
-    "numba": "synth",
+    "numba": "mask",
     "scipy": "synth",
     "mediapipe": "face",
 }
@@ -113,9 +114,13 @@ def _run(verb: str, words: list[str]) -> int:
     import tyro
 
     sys.path.append("")  # a user's recipe or network may lie in this folder
-    module = importlib.import_module(f"openmfr.cli.{verb}")
+    module, prog = importlib.import_module(f"openmfr.cli.{verb}"), f"openmfr {verb}"
     try:
-        tyro.cli(module.main, prog=f"openmfr {verb}", args=words)
+        if parts := getattr(module, "PARTS", None):
+            part = _choose_part(verb, words, parts, example=module.EXAMPLE)
+            module, prog = importlib.import_module(f"openmfr.cli.{verb}_{part}"), f"{prog} {part}"
+            words = words[1:]
+        tyro.cli(module.main, prog=prog, args=words)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
@@ -127,6 +132,26 @@ def _run(verb: str, words: list[str]) -> int:
             next_step=f'pip install "openmfr[{EXTRAS[package]}]"',
         ) from error
     return 0
+
+
+def _choose_part(verb: str, words: list[str], parts: dict[str, str], *, example: str) -> str:
+    """Find the part that is meant of a verb that has several; without one, show them and leave."""
+    if not words or words[0] in ("-h", "--help"):
+        listed = "\n".join(f"  {part:<10} {summary}" for part, summary in parts.items())
+        print(
+            f"{VERBS[verb]}\n\n"
+            f"usage: openmfr {verb} WHAT [ARGUMENTS]      openmfr {verb} WHAT --help explains it.\n"
+            f"\n{listed}\n\nExample: {example}"
+        )
+        raise SystemExit(0)
+    if words[0] not in parts:
+        raise UserError(
+            where=f"openmfr {verb} WHAT",
+            found=words[0],
+            allowed=", ".join(parts),
+            next_step=nearest(words[0], parts),
+        )
+    return words[0]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

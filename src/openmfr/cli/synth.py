@@ -35,7 +35,13 @@ def main(
     from openmfr.synthetic.dataset import LABELS, synthesise
 
     store, labels = synthesise(
-        out, identities=identities, images=images, seed=seed, size=size, workers=workers
+        out,
+        identities=identities,
+        images=images,
+        seed=seed,
+        size=size,
+        workers=workers,
+        geometry=True,
     )
     print(f"{len(store):,} images of {len(labels.kept_identities):,} identities: {store.path}")
     print(f"labels: {store.path / LABELS}")

@@ -18,6 +18,9 @@ def main(
     store: Path | None = None,
     out: Path | None = None,
     labels: Path | None = None,
+    geometry: Path | None = None,
+    templates: Path | None = None,
+    masks: float | None = None,
     start_from: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     head: Literal["same", "extend", "new"] = "same",
     epochs: float | None = None,
@@ -47,6 +50,9 @@ def main(
             the paper's recipes needs none: it takes the size of WebFace42M.
         out: Folder of the run: checkpoints, metrics.jsonl, tensorboard, report.html.
         labels: Label table; STORE/labels.parquet by default.
+        geometry: What openmfr mask fit wrote, where masks are rendered; STORE/geometry by default.
+        templates: Folder of your own mask templates (openmfr mask guide), instead of drawn ones.
+        masks: Share of the images that wear a mask, 0 to 1, instead of the recipe's.
         start_from: Checkpoint or run to fine-tune.
         head: What to do with its prototypes: same takes them, and the labels must be those of the
             checkpoint; extend keeps them for the first identities where others joined; new draws
@@ -77,6 +83,7 @@ def main(
         epochs=epochs,
         batch_size=batch_size,
         sample_rate=sample_rate,
+        mask_probability=masks,
         learning_rate=learning_rate,
         backbone=backbone,
         precision=precision,
@@ -99,6 +106,8 @@ def main(
         config=config,
         store=store or Path(),
         labels=labels,
+        geometry=geometry,
+        templates=templates,
         start_from=start_from,
         head_start=head,
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from openmfr.data.store import encode_jpeg
-from openmfr.errors import UserError, raise_together
-from openmfr.faces.align import align_face
+from openmfr.errors import UserError, nearest, raise_together
+from openmfr.faces.align import Alignment, align_face
 from openmfr.faces.detect import DetectedFace, Detector, choose_face, face_size
 from openmfr.faces.photo import PhotoError, read_file, read_photo
 
@@ -30,11 +31,14 @@ class IngestConfig:
             the eyes of a frontal face are 10 pixels apart.
         is_aligned: The photos are aligned crops already: nothing is detected, and a JPEG of the
             right size is stored byte for byte.
+        align: Which landmarks place a face: "five", or "eyes-nose", which leaves out the corners of
+            the mouth, as they can only be guessed under a mask.
     """
 
     size: int = 112
     min_face: float = 32.0
     is_aligned: bool = False
+    align: Alignment = "five"
 
     def __post_init__(self) -> None:
         errors = []
@@ -54,6 +58,24 @@ class IngestConfig:
                     found=str(self.min_face),
                     allowed="pixels, from 1",
                     next_step="32 suits most photos",
+                )
+            )
+        if self.align not in get_args(Alignment):
+            errors.append(
+                UserError(
+                    where="align",
+                    found=str(self.align),
+                    allowed=", ".join(get_args(Alignment)),
+                    next_step=nearest(str(self.align), get_args(Alignment)),
+                )
+            )
+        elif self.is_aligned and self.align != "five":
+            errors.append(
+                UserError(
+                    where="align",
+                    found=f"{self.align} for photos that are aligned already",
+                    allowed="another alignment only for photos that are not",
+                    next_step="leave it out, or give the photos that the crops were cut from",
                 )
             )
         raise_together(errors)
@@ -103,7 +125,7 @@ def crop_detected(file: Path | bytes, detector: Detector, config: IngestConfig) 
     face = choose_face(large, width=width, height=height)
     several = f"{len(faces)} faces, the largest central one taken" if len(faces) > 1 else ""
     return Crop(
-        image=encode_jpeg(align_face(photo.pixels, face.landmarks, config.size)),
+        image=_cut(photo.pixels, face.landmarks, config),
         landmarks=face.landmarks,
         score=face.score,
         faces=len(faces),
@@ -120,7 +142,7 @@ def crop_at(file: Path | bytes, landmarks: FloatArray, config: IngestConfig) -> 
     photo = read_photo(file)
     _check_size(face_size(landmarks), config)
     return Crop(
-        image=encode_jpeg(align_face(photo.pixels, landmarks, config.size)),
+        image=_cut(photo.pixels, landmarks, config),
         landmarks=landmarks,
         note=_join(photo.notes),
     )
@@ -144,6 +166,10 @@ def crop_aligned(file: Path | bytes, config: IngestConfig) -> Crop:
     edges = (config.size, config.size)
     resized = Image.fromarray(photo.pixels).resize(edges, Image.Resampling.BICUBIC)
     return Crop(image=encode_jpeg(np.asarray(resized)), note=_join([*photo.notes, scaled]))
+
+
+def _cut(pixels: UInt8Array, landmarks: FloatArray, config: IngestConfig) -> bytes:
+    return encode_jpeg(align_face(pixels, landmarks, config.size, alignment=config.align))
 
 
 def _detect(pixels: UInt8Array, detector: Detector) -> list[DetectedFace]:

@@ -86,7 +86,7 @@ def ingest(
     Args:
         photos: A folder with one folder per identity, or whatever else `list_photos` takes.
         out: Folder to make; one that the same call began is gone on with.
-        config: Size, smallest face, whether the photos are aligned already.
+        config: Size, smallest face, alignment, whether the photos are aligned already.
         labels: CSV or Parquet with `path` and `identity`, instead of the folders' names.
         landmarks: CSV or Parquet for `read_landmarks`: no detector is asked.
         detector: Makes a detector; called once in each worker process, so it must be picklable.

@@ -8,8 +8,8 @@ workers, and on any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from openmfr.data.labels import IntArray, Labels
-from openmfr.data.store import Store
+from openmfr.data.store import Store, UInt8Array
 from openmfr.distributed import Ranks
 from openmfr.errors import UserError
+
+#: Changes a decoded image in place, given its store index and the epoch: masks, for example.
+Change = Callable[[UInt8Array, int, int], None]
+
+
+class Draw(NamedTuple):
+    """Images of a batch: which, and in which epoch, each of shape (B,), int64."""
+
+    images: IntArray
+    epochs: IntArray
 
 
 class Stream:
@@ -61,13 +71,18 @@ class Stream:
             else (epochs[0][start : start + count])
         )
 
+    def draw(self, position: int, count: int) -> Draw:
+        """Return what `take` does, with the epoch of each image."""
+        epochs = np.arange(position, position + count) // self.images.shape[0]
+        return Draw(self.take(position, count), epochs)
+
     def _epoch(self, epoch: int) -> IntArray:
         if epoch in self._recent:
             return self._recent[epoch]
         return np.random.default_rng([self.seed, epoch]).permutation(self.images)
 
 
-class StreamSampler(Sampler[IntArray]):
+class StreamSampler(Sampler[Draw]):
     """Cuts a stream into this rank's batches.
 
     Args:
@@ -76,6 +91,9 @@ class StreamSampler(Sampler[IntArray]):
         start_step: First step to serve.
         stop_step: The step before which to stop.
         ranks: Those that share each batch; by default this process alone.
+
+    Attributes:
+        batch: Images of this rank in each step, B.
     """
 
     def __init__(
@@ -91,14 +109,15 @@ class StreamSampler(Sampler[IntArray]):
         self.batch_size = batch_size
         self.steps = range(start_step, stop_step)
         self.share = (ranks or Ranks()).bounds(batch_size)
+        self.batch = self.share[1] - self.share[0]
 
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __iter__(self) -> Iterator[IntArray]:
+    def __iter__(self) -> Iterator[Draw]:
         for step in self.steps:
             first, last = self.share
-            yield self.stream.take(step * self.batch_size + first, last - first)
+            yield self.stream.draw(step * self.batch_size + first, last - first)
 
 
 class FaceDataset:
@@ -107,33 +126,44 @@ class FaceDataset:
     Args:
         store: The images.
         identity: Identity of each image of the store, shape (N,), int64.
+        change: What is done to each image once it is decoded; nothing by default.
     """
 
-    def __init__(self, store: Store, identity: IntArray) -> None:
+    def __init__(self, store: Store, identity: IntArray, *, change: Change | None = None) -> None:
         self.store = store
         self.identity = torch.from_numpy(identity.astype(np.int64))
+        self.change = change
 
-    def decode(self, indices: IntArray) -> tuple[Tensor, Tensor]:
-        """Decode one batch: uint8 (B, H, W, 3), and identities (B,), int64."""
+    def decode(self, draw: Draw, *, out: UInt8Array | None = None) -> tuple[Tensor, Tensor]:
+        """Decode one batch.
+
+        Args:
+            draw: B images.
+            out: Where to decode to, uint8, shape (B, H, W, 3); a new array by default.
+
+        Returns:
+            Images, uint8 (B, H, W, 3), and their identities, int64 (B,).
+        """
         size = self.store.image_size
         # numpy's allocation, not torch's: it reuses pages, and new ones cost a tenth of decoding
-        images = torch.from_numpy(np.empty((len(indices), size, size, 3), dtype=np.uint8))
-        if get_worker_info() is not None:
-            images.share_memory_()  # type: ignore[no-untyped-call]  # decoded where the other process will read it, without a copy
-        pixels = images.numpy()
-        for row, index in enumerate(indices):
-            self.store.decode(int(index), out=pixels[row])
-        return images, self.identity[torch.from_numpy(indices)]
+        pixels = np.empty((len(draw.images), size, size, 3), np.uint8) if out is None else out
+        for row, (index, epoch) in enumerate(
+            zip(draw.images.tolist(), draw.epochs.tolist(), strict=True)
+        ):
+            self.store.decode(index, out=pixels[row])
+            if self.change is not None:
+                self.change(pixels[row], index, epoch)
+        return torch.from_numpy(pixels), self.identity[torch.from_numpy(draw.images)]
 
 
 def load_batches(
-    dataset: FaceDataset, sampler: Sampler[IntArray], *, workers: int, pin_memory: bool = False
+    dataset: FaceDataset, sampler: StreamSampler, *, workers: int, pin_memory: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Serve a sampler's batches, decoded by worker processes.
 
     Args:
         dataset: What to decode.
-        sampler: Yields the store indices of each batch.
+        sampler: Yields what each batch consists of.
         workers: Processes that decode; 0 decodes in this one. The batches are the same.
         pin_memory: Whether to put batches in page-locked memory for a GPU.
 
@@ -143,28 +173,76 @@ def load_batches(
     Raises:
         UserError: If an image or a shard is damaged.
     """
+    pages = _Pages(workers, sampler.batch, dataset.store.image_size) if workers else None
     loader = DataLoader(
-        _SaidInWords(dataset),
-        batch_sampler=sampler,  # type: ignore[arg-type]  # torch types it as lists; arrays serve
+        _Decoder(dataset, pages),
+        batch_sampler=sampler,  # type: ignore[arg-type]  # torch types it as lists; draws serve
         num_workers=workers,
+        prefetch_factor=_AHEAD if workers else None,
         collate_fn=_as_it_is,
-        pin_memory=pin_memory,
     )
     for batch in loader:
         if isinstance(batch, UserError):
             raise batch
-        yield batch
+        images, identity = batch
+        if pages is not None:
+            images = pages.take(images, pin_memory=pin_memory)
+            identity = torch.from_numpy(identity)
+        elif pin_memory:
+            images = images.pin_memory()
+        yield images, identity
 
 
-class _SaidInWords(Dataset[Any]):
-    """Hands a user's error on as a batch: DataLoader would wrap it into a traceback."""
+#: Batches that each worker decodes ahead of the one in use.
+_AHEAD = 2
 
-    def __init__(self, dataset: FaceDataset) -> None:
+
+class _Pages:
+    """Shared memory that workers decode into by turns, allocated once.
+
+    A batch in new shared memory costs as much in page faults as in decoding. A worker is asked for
+    its next batch when one of its batches is taken from it, so `_AHEAD` are under way beside that
+    one: with a page more than that, none is written while it is read.
+    """
+
+    def __init__(self, workers: int, batch: int, size: int) -> None:
+        shape = (workers, _AHEAD + 1, batch, size, size, 3)
+        self._pages = torch.zeros(shape, dtype=torch.uint8)
+        self._pages.share_memory_()  # type: ignore[no-untyped-call]
+        self._turn = 0
+
+    def next(self, worker: int) -> tuple[UInt8Array, tuple[int, int]]:
+        """In a worker: the page to decode into, shape (B, H, W, 3), and its place."""
+        place = (worker, self._turn)
+        self._turn = (self._turn + 1) % self._pages.shape[1]
+        return self._pages[place].numpy(), place
+
+    def take(self, place: tuple[int, int], *, pin_memory: bool) -> Tensor:
+        """Where batches are used: a copy of a page, so that the worker may go on."""
+        page = self._pages[place]
+        if pin_memory:
+            return torch.empty_like(page, pin_memory=True).copy_(page)
+        return torch.from_numpy(page.numpy().copy())
+
+
+class _Decoder(Dataset[Any]):
+    """Decodes in whichever process it is asked; hands a user's error on as a batch.
+
+    DataLoader would wrap the error into a traceback.
+    """
+
+    def __init__(self, dataset: FaceDataset, pages: _Pages | None) -> None:
         self.dataset = dataset
+        self.pages = pages
 
-    def __getitems__(self, indices: IntArray) -> tuple[Tensor, Tensor] | UserError:
+    def __getitems__(self, draw: Draw) -> tuple[Any, Any] | UserError:
         try:
-            return self.dataset.decode(indices)
+            worker = get_worker_info()
+            if self.pages is None or worker is None:
+                return self.dataset.decode(draw)
+            page, place = self.pages.next(worker.id)
+            identity = self.dataset.decode(draw, out=page)[1]
+            return place, identity.numpy()  # as bytes: a tensor would need shared memory of its own
         except UserError as error:
             return error
 

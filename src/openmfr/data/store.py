@@ -51,6 +51,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+#: Column of a store whose faces were given masks: the style, null without one.
+MASK_STYLE = "mask_style"
+
 UInt8Array = npt.NDArray[np.uint8]
 
 
@@ -161,6 +164,17 @@ class Store:
         if not self._shards:
             return [name for name in SCHEMA.names if name != "image"]
         return [name for name in self._table(0).schema.names if name != "image"]
+
+    @property
+    def shards(self) -> list[range]:
+        """Store indices of the images of each shard, in order: together 0 to N − 1."""
+        ends = self._starts[1:]
+        return [range(start, end) for start, end in zip(self._starts, ends, strict=False)]
+
+    def columns_of(self, shard: int) -> dict[str, list[Any]]:
+        """Return all source columns of one shard's images, by name."""
+        table = self._table(shard)
+        return {name: table.column(name).to_pylist() for name in self.column_names}
 
     def check(self) -> list[str]:
         """Compare every shard with its checksum.

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from openmfr.data.labels import IntArray
 from openmfr.embed import Embeddings
 from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import VerificationProtocol
 from openmfr.evaluation.verification import DEFAULT_FMRS, VerificationResult, measure
 from openmfr.evaluation.verification_report import write_verification_report
+
+FloatArray = npt.NDArray[np.floating]
 
 
 def evaluate(
@@ -21,6 +26,7 @@ def evaluate(
     out: Path,
     *,
     title: str,
+    masked: Sequence[Embeddings] = (),
     store_path: Path | None = None,
     fmrs: Sequence[float] = DEFAULT_FMRS,
     replicates: int = 1_000,
@@ -31,11 +37,12 @@ def evaluate(
     """Measure embeddings of one store by one protocol and write the report.
 
     Args:
-        protocol: Which images are compared.
+        protocol: Which images are compared; `MaskedPairs` where there are masked embeddings.
         embeddings: The first is the report's subject, the others stand beside it.
         identity: Who is on each image of the store, shape (N,).
         out: Folder for `report.html` and `report.json`.
         title: Heading of the report.
+        masked: For each of `embeddings`, those of the masked store by the same model.
         store_path: Where the store lies now, if it was moved since it was embedded.
         fmrs: False match rates at which to give FNMR and TAR.
         replicates: Draws of identities for the intervals; 0 for none.
@@ -47,8 +54,8 @@ def evaluate(
         The results, by the name of the embeddings' folder.
 
     Raises:
-        UserError: If two folders have one name or embed different stores, or the protocol cannot
-            be measured.
+        UserError: If two folders have one name or embed different stores, masked embeddings are of
+            other models or images, or the protocol cannot be measured.
     """
     named = {part.path.resolve().name: part for part in embeddings}
     if len(named) < len(embeddings):
@@ -59,13 +66,19 @@ def evaluate(
             next_step="rename one: the report tells them apart by it",
         )
     stores = {name: part.open_store(store_path) for name, part in named.items()}
+    store = next(iter(stores.values()))
+    arrays = {name: part.array for name, part in named.items()}
+    pictures, sources = [store], store.column("source")
+    if masked:
+        arrays = _stacked(named, masked)
+        pictures.append(masked[0].open_store())
+        sources = [*sources, *(f"{source} (masked)" for source in sources)]
     results = {
         name: measure(
-            protocol.compare(part.array, identity), fmrs=fmrs, replicates=replicates, seed=seed
+            protocol.compare(array, identity), fmrs=fmrs, replicates=replicates, seed=seed
         )
-        for name, part in named.items()
+        for name, array in arrays.items()
     }
-    store = next(iter(stores.values()))
     write_verification_report(
         out,
         title=title,
@@ -78,7 +91,31 @@ def evaluate(
             "embeddings": {name: part.settings for name, part in named.items()},
         },
         metrics=metrics,
-        image=store.decode,
-        sources=store.column("source"),
+        image=lambda row: pictures[row // len(store)].decode(row % len(store)),
+        sources=sources,
     )
     return results
+
+
+def _stacked(
+    named: Mapping[str, Embeddings], masked: Sequence[Embeddings]
+) -> dict[str, FloatArray]:
+    """Put each model's masked embeddings below its bare ones."""
+    if len(masked) != len(named):
+        raise UserError(
+            where="masked embeddings",
+            found=f"{len(masked)} folders",
+            allowed=f"{len(named)}: one for each of the others, in their order",
+            next_step="embed the masked store with each model",
+        )
+    stacked = {}
+    for (name, bare), covered in zip(named.items(), masked, strict=True):
+        if covered.model_fingerprint != bare.model_fingerprint or len(covered) != len(bare):
+            raise UserError(
+                where=str(covered.path),
+                found=f"{len(covered):,} images by model {covered.model_fingerprint}",
+                allowed=f"{len(bare):,} images by model {bare.model_fingerprint}, as {bare.path}",
+                next_step="embed the masked store with the same checkpoint",
+            )
+        stacked[name] = np.concatenate([bare.array, covered.array])
+    return stacked

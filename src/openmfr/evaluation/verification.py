@@ -7,7 +7,7 @@ one it is refused, and a reason stands where the number would.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -200,6 +200,24 @@ def measure(
         replicates=replicates,
         notes=tuple(notes + kind_notes),
     )
+
+
+def statistics_of(
+    comparisons: Comparisons, fmrs: Sequence[float], *, seed: int
+) -> tuple[Callable[[FloatArray], FloatArray], Comparisons]:
+    """Prepare to measure pairs under many weights.
+
+    Args:
+        comparisons: The pairs.
+        fmrs: False match rates.
+        seed: Of the folds, where the protocol has none.
+
+    Returns:
+        What maps weights of the pairs, shape (P,), to accuracy, EER, AUC and the FNMR at each false
+        match rate; and the pairs with their folds.
+    """
+    folded, _ = _with_folds(comparisons, seed=seed)
+    return _Statistics(folded, fmrs), folded
 
 
 class _Statistics:

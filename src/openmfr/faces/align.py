@@ -7,7 +7,8 @@ and nearly every published crop was cut. Pillow puts centres at halves; `align_f
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,11 @@ ARCFACE_TEMPLATE: Final[FloatArray] = np.array(
     ]
 )
 ARCFACE_TEMPLATE.setflags(write=False)
+
+#: Which landmarks place a face: all five, or only those that a mask leaves bare.
+Alignment = Literal["five", "eyes-nose"]
+
+_PLACING: Final[Mapping[Alignment, slice]] = {"five": slice(5), "eyes-nose": slice(3)}
 
 
 def template(size: int) -> FloatArray:
@@ -97,7 +103,13 @@ def similarity(source: FloatArray, target: FloatArray) -> FloatArray:
     return np.column_stack([linear, target.mean(axis=0) - linear @ source.mean(axis=0)])
 
 
-def align_face(photo: UInt8Array, landmarks: FloatArray, size: int = TEMPLATE_SIZE) -> UInt8Array:
+def align_face(
+    photo: UInt8Array,
+    landmarks: FloatArray,
+    size: int = TEMPLATE_SIZE,
+    *,
+    alignment: Alignment = "five",
+) -> UInt8Array:
     """Cut an upright face out of a photo so that its landmarks lie where the template has them.
 
     Bilinear. A face that shrinks by 2 or more is first averaged over blocks of pixels, so that fine
@@ -108,6 +120,7 @@ def align_face(photo: UInt8Array, landmarks: FloatArray, size: int = TEMPLATE_SI
         landmarks: Left eye, right eye, nose, left and right corner of the mouth, as one sees them
             in the picture, shape (5, 2), in pixels.
         size: Edge length of the crop in pixels.
+        alignment: Which of the landmarks place the face.
 
     Returns:
         The face, RGB, uint8, shape (size, size, 3).
@@ -115,7 +128,9 @@ def align_face(photo: UInt8Array, landmarks: FloatArray, size: int = TEMPLATE_SI
     Raises:
         UserError: If the landmarks are not finite, or all the same.
     """
-    crop_to_photo = _inverse(similarity(np.asarray(landmarks, np.float64), template(size)))
+    used = _PLACING[alignment]
+    points = np.asarray(landmarks, np.float64)[used]
+    crop_to_photo = _inverse(similarity(points, template(size)[used]))
     return warp(photo, crop_to_photo, size)
 
 

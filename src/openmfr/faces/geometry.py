@@ -19,6 +19,8 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from openmfr.faces.align import ARCFACE_TEMPLATE, TEMPLATE_SIZE, similarity, warp
+
 UInt8Array = npt.NDArray[np.uint8]
 Int16Array = npt.NDArray[np.int16]
 Int32Array = npt.NDArray[np.int32]
@@ -33,6 +35,11 @@ MODES: Final = 40
 
 #: Numbers of int16 that a packed face takes: 94 bytes.
 PACKED: Final = MODES + 7
+
+# A face of a photo is reconstructed from a crop of so many pixels, wider than
+# an aligned one.
+_CROP_SIZE: Final = 256
+_CROP_REACH: Final = 1.6
 
 # Steps of the packed numbers: shape in standard deviations, rotation in radians, logarithm of the
 # scale, shift in sizes of the image. Together they move a vertex by less than 0.02 of 112 pixels.
@@ -115,6 +122,44 @@ class GeometryProvider(Protocol):
         Returns:
             Vertices in pixels, shape (V, 3), float32, or None where no face is found.
         """
+
+
+def crop_around(landmarks: Float64Array, size: int) -> Float64Array:
+    """Frame a face upright with its surroundings, 1.6 times as wide as an aligned face.
+
+    Args:
+        landmarks: Its five landmarks in pixels of a photo, shape (5, 2).
+        size: Edge of the crop in pixels.
+
+    Returns:
+        Similarity from the crop's pixels to the photo's, shape (2, 3), for `faces.align.warp`.
+    """
+    zoom = size / (_CROP_REACH * TEMPLATE_SIZE)
+    middle = (TEMPLATE_SIZE - 1) / 2
+    return similarity((ARCFACE_TEMPLATE - middle) * zoom + (size - 1) / 2, landmarks)
+
+
+def reconstruct_in_photo(
+    photo: UInt8Array, landmarks: Float64Array, provider: GeometryProvider
+) -> Float32Array | None:
+    """Reconstruct one of a photo's faces, upright and in its surroundings.
+
+    Args:
+        photo: RGB, uint8, shape (H, W, 3).
+        landmarks: The face's five landmarks in pixels, shape (5, 2).
+        provider: What reconstructs it from a crop.
+
+    Returns:
+        Vertices in pixels of the photo, shape (V, 3), float32, or None where no face is found.
+    """
+    crop_to_photo = crop_around(landmarks, _CROP_SIZE)
+    vertices = provider.reconstruct(warp(photo, crop_to_photo, _CROP_SIZE))
+    if vertices is None:
+        return None
+    linear, shift = crop_to_photo[:, :2], crop_to_photo[:, 2]
+    depth = vertices[:, 2:] * np.hypot(linear[0, 0], linear[1, 0])
+    found: Float32Array = np.hstack([vertices[:, :2] @ linear.T + shift, depth]).astype(np.float32)
+    return found
 
 
 def fit_pose(vertices: npt.NDArray[np.floating]) -> Pose:
@@ -205,7 +250,8 @@ def _to_vector(rotation: Float64Array) -> Float64Array:
     )
     sine = float(np.linalg.norm(axis)) / 2
     angle = np.arctan2(sine, (np.trace(rotation) - 1) / 2)
-    return axis * (angle / (2 * sine) if sine > 1e-9 else 0.5)
+    factor = float(angle) / (2 * sine) if sine > 1e-9 else 0.5
+    return axis * factor
 
 
 def _to_matrix(vector: Float64Array) -> Float64Array:
@@ -213,4 +259,5 @@ def _to_matrix(vector: Float64Array) -> Float64Array:
     angle = float(np.linalg.norm(vector))
     x, y, z = vector / (angle or 1.0)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    matrix: Float64Array = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    return matrix

@@ -55,13 +55,13 @@ class Outline:
 
         Example:
             >>> outline = Outline(nose=-0.2, side=0.0, chin=0.9, jaw=0.5, half_angle=1.2)
-            >>> u, v = outline.sheet(np.float32([0, 1.2]), np.float32([-0.2, 0.5]))
+            >>> u, v = outline.sheet(np.float32([0, 1.2]), np.float32([0.35, 0.5]))
             >>> u.tolist(), v.tolist()
-            ([0.5, 1.0], [0.0, 1.0])
+            ([0.5, 1.0], [0.5, 1.0])
         """
         middle = (self.nose + self.chin) / 2
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
-        # Near the front an eye span of height and a radian of angle are about as long as each other.
+        # Near the front an eye span of height and a radian of angle are about equally long.
         along = angle * cos + (height - middle) * sin
         down = middle + (height - middle) * cos - angle * sin
         share = np.clip(np.abs(along) / self.half_angle, 0, 1)
@@ -71,6 +71,10 @@ class Outline:
         u = 0.5 + along / (2 * self.half_angle)
         v = (down - top) / (bottom - top)
         return u.astype(np.float32), v.astype(np.float32)
+
+
+#: The outline of the guide picture, and so of a user's own templates.
+USUAL_OUTLINE = Outline(nose=-0.23, side=-0.05, chin=1.0, jaw=0.66, half_angle=1.15)
 
 
 @dataclass(frozen=True, kw_only=True)

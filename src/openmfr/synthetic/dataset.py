@@ -17,6 +17,7 @@ from openmfr.data.store import Store, StoreWriter, encode_jpeg, finished_store
 from openmfr.errors import UserError, raise_together
 from openmfr.faces.align import TEMPLATE_SIZE
 from openmfr.run import progress
+from openmfr.synthetic.geometry import write_exact_geometry
 from openmfr.synthetic.identity import image_rng, make_identity
 from openmfr.synthetic.render import render_face
 from openmfr.workers import do_all, usable_cpus
@@ -92,6 +93,7 @@ def synthesise(
     seed: int,
     size: int = TEMPLATE_SIZE,
     workers: int | None = None,
+    geometry: bool = False,
 ) -> tuple[Store, Labels]:
     """Make a synthetic data set, or go on with one that was begun, or open one that is finished.
 
@@ -105,6 +107,8 @@ def synthesise(
         seed: From 0.
         size: Height and width of the images in pixels, 32 to 512.
         workers: Processes, from 1; one for each CPU by default. The result does not depend on it.
+        geometry: Also write the exact geometry, into the store's folder `geometry`, so that the
+            faces can be masked without MediaPipe; the store is the same either way.
 
     Returns:
         The store, and labels that keep every image.
@@ -131,6 +135,9 @@ def synthesise(
     labels = Labels.from_names(store)
     if not (store.path / LABELS).exists():
         labels.write(store.path / LABELS)
+    if geometry:
+        shards = [config.identities_of(shard) for shard in range(config.shards)]
+        write_exact_geometry(store, seed=seed, images=images, shards=shards, workers=workers)
     return store, labels
 
 

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the training device: mirrored, moved, relit, partly erased.
+"""Augmentation of whole batches on the training device: mirrored, moved, relit.
 
 Faces arrive aligned, so every change is small: a detector's error, another camera, another light.
 All draws come from one generator that the trainer seeds for each step.
@@ -29,8 +29,6 @@ class AugmentConfig:
         contrast: Standard deviation of the logarithm of the factor on all values.
         saturation: Standard deviation of the logarithm of the factor on colour.
         grey: Probability of losing all colour.
-        erase_lower: Probability of covering the lower face with one random colour: the crudest
-            mask; rendered masks take its place.
     """
 
     flip: float = 0.5
@@ -41,13 +39,12 @@ class AugmentConfig:
     contrast: float = 0.0
     saturation: float = 0.0
     grey: float = 0.0
-    erase_lower: float = 0.0
 
     def __post_init__(self) -> None:
         errors = []
         for field in fields(self):
             value = getattr(self, field.name)
-            top = 1.0 if field.name in ("flip", "grey", "erase_lower") else math.inf
+            top = 1.0 if field.name in ("flip", "grey") else math.inf
             if not 0 <= value <= top:
                 errors.append(
                     UserError(
@@ -72,8 +69,7 @@ def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -
         A new batch of the same shape, range and memory format.
     """
     images = _move(images, config, generator)
-    images = _relight(images, config, generator)
-    return _erase_lower(images, config, generator)
+    return _relight(images, config, generator)
 
 
 def _move(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
@@ -125,19 +121,6 @@ def _relight(images: Tensor, config: AugmentConfig, generator: torch.Generator) 
         offset = _normal(images, *shape, generator=generator) * config.brightness
         images.mul_(factor).add_(offset)
     return images.clamp_(-1.0, 1.0)
-
-
-def _erase_lower(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    if not config.erase_lower:
-        return images
-    count, _, height, _ = images.shape
-    is_erased = _uniform(images, count, generator=generator) < config.erase_lower
-    # The mask's upper edge: from the nose's bridge to its tip on an aligned face.
-    top = _uniform(images, count, generator=generator) * 0.12 + 0.5
-    colour = _uniform(images, count, 3, 1, 1, generator=generator) * 2 - 1
-    row = torch.arange(height, device=images.device) / height
-    is_covered = (is_erased[:, None] & (row >= top[:, None]))[:, None, :, None]
-    return images.mul_(~is_covered).add_(colour * is_covered)
 
 
 def _normal(like: Tensor, *shape: int, generator: torch.Generator) -> Tensor:

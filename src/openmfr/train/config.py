@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from openmfr.errors import UserError, raise_together
 from openmfr.heads import HeadConfig
+from openmfr.masking.config import MaskConfig
 from openmfr.models import BackboneConfig
 from openmfr.train.augment import AugmentConfig
 from openmfr.train.optimizer import OptimizerConfig
@@ -32,6 +33,7 @@ class TrainConfig:
         optimizer: How weights move.
         schedule: When the learning rate moves, and how long training is.
         augment: How images are changed.
+        masks: How many images wear a mask, and which.
         batch_size: Images in each step, G: those of all ranks together, so that a run on another
             number of ranks is the same training.
         accumulate: Parts that a rank's batch is cut into, one after the other, when it does not fit
@@ -45,7 +47,8 @@ class TrainConfig:
         checkpoint_steps: Steps between two checkpoints.
         background_checkpoints: Whether training goes on while a checkpoint is written; needs memory
             for a copy of the weights and of the optimizer.
-        seed: Of weights, order, augmentation and the choice of held-out identities.
+        seed: Of weights, order, augmentation, who wears a mask when, and the choice of held-out
+            identities.
     """
 
     backbone: BackboneConfig
@@ -53,6 +56,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    masks: MaskConfig = field(default_factory=MaskConfig)
     batch_size: int = 128
     accumulate: int = 1
     precision: Precision = "float32"
@@ -107,6 +111,7 @@ def changed(
     learning_rate: float | None = None,
     backbone: str | None = None,
     sample_rate: float | None = None,
+    mask_probability: float | None = None,
     **fields: Any,
 ) -> TrainConfig:
     """Change the few things of a recipe that are changed often; what is None stays.
@@ -117,6 +122,7 @@ def changed(
         learning_rate: Peak rate for 256 images.
         backbone: Name of the network.
         sample_rate: Share of the identities that take part in a step.
+        mask_probability: Of each image in each epoch.
         fields: Fields of `TrainConfig` itself.
 
     Raises:
@@ -131,4 +137,6 @@ def changed(
         fields["backbone"] = replace(config.backbone, name=backbone)
     if sample_rate is not None:
         fields["head"] = replace(config.head, sample_rate=sample_rate)
+    if mask_probability is not None:
+        fields["masks"] = replace(config.masks, probability=mask_probability)
     return replace(config, **{name: value for name, value in fields.items() if value is not None})

@@ -5,20 +5,26 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from openmfr.checkpoint import Checkpoint
 from openmfr.config import to_dict
+from openmfr.data.geometry import Geometry
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store
 from openmfr.distributed import Ranks
 from openmfr.errors import UserError
+from openmfr.masking.bank import MaskBank
 from openmfr.models import build_backbone, count
 from openmfr.run import Run
 from openmfr.train.config import HeadStart, TrainConfig
 from openmfr.train.trainer import Trainer
 from openmfr.version import __version__
+
+if TYPE_CHECKING:
+    from openmfr.masking.augment import Masker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,8 @@ class Training:
         config: The resolved configuration.
         store: Folder of aligned faces.
         labels: Label table; `labels.parquet` in the store's folder if None.
+        geometry: Where the store's faces are; `geometry` in its folder if None. Only masks need it.
+        templates: Folder of a user's mask templates; drawn ones if None.
         start_from: Checkpoint or run to fine-tune.
         head_start: What to do with its prototypes.
     """
@@ -36,12 +44,33 @@ class Training:
     config: TrainConfig
     store: Path
     labels: Path | None = None
+    geometry: Path | None = None
+    templates: Path | None = None
     start_from: Path | None = None
     head_start: HeadStart = "same"
 
     def read_labels(self) -> Labels:
         """Read the label table."""
         return Labels.read(self.labels or self.store / "labels.parquet")
+
+    def masker(self, store: Store, labels: Labels) -> Masker | None:
+        """Make what puts on the configuration's masks; None where it asks for none."""
+        masks = self.config.masks
+        if not masks.probability:
+            return None
+        from openmfr.masking.augment import Masker  # numba takes a second: only where it is needed
+
+        geometry, bank = None, None
+        if masks.needs_geometry:
+            geometry = Geometry.open(self.geometry or store.path / "geometry", store)
+            bank = MaskBank.read(self.templates) if self.templates else masks.draw_bank()
+        return Masker(
+            masks,
+            seed=self.config.seed,
+            geometry=geometry,
+            bank=bank,
+            is_masked=labels.is_masked,
+        )
 
     def describe(self) -> dict[str, str]:
         """What would be done: images, steps, network and its cost, by name."""
@@ -61,6 +90,7 @@ class Training:
             "head": f"{config.head.kind}, margin {config.head.margin:g}",
             "learning rate": f"{config.peak_rate:g} at its peak, {config.schedule.shape}",
             "precision": config.precision,
+            "masks": f"{config.masks.probability:.0%} of the images, {config.masks.kind}",
         }
 
     def trainer(
@@ -89,12 +119,15 @@ class Training:
         store, labels = Store(self.store), self.read_labels()
         labels.check_store(store)
         start_from = Checkpoint.open(self.start_from) if self.start_from else None
+        masker = self.masker(store, labels)
+        masks = masker.settings if masker is not None else {}
         settings = {
             "config": to_dict(self.config),
             "store": store.fingerprint,
             "labels": labels.fingerprint,
             "start_from": start_from.fingerprint if start_from else None,
             "head_start": self.head_start,
+            **masks,
         }
         about = {
             "store_path": str(self.store.resolve()),
@@ -109,6 +142,7 @@ class Training:
             run=Run(out, settings=settings, about=about),
             device=device,
             workers=workers,
+            masker=masker,
             start_from=start_from,
             head_start=self.head_start,
             ranks=ranks,

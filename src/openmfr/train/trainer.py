@@ -27,6 +27,7 @@ from openmfr.checkpoint import Checkpoint, CheckpointFolder, CheckpointInfo, loa
 from openmfr.config import to_dict
 from openmfr.data.labels import Labels
 from openmfr.data.loader import (
+    Change,
     FaceDataset,
     Stream,
     StreamSampler,
@@ -63,6 +64,7 @@ class Trainer:
         run: Where checkpoints, metrics and log go.
         device: Where to train.
         workers: Processes that decode; the result does not depend on them.
+        masker: Puts on the masks that the configuration asks for, if any.
         start_from: A checkpoint to start from.
         head_start: What to do with its prototypes.
         ranks: Those that train together; by default this process alone.
@@ -81,6 +83,7 @@ class Trainer:
         run: Run,
         device: torch.device | None = None,
         workers: int = 0,
+        masker: Change | None = None,
         start_from: Checkpoint | None = None,
         head_start: HeadStart = "same",
         ranks: Ranks | None = None,
@@ -93,6 +96,7 @@ class Trainer:
         self.run = run
         self.device = device or torch.device("cpu")
         self.workers = workers
+        self.masker = masker
         self.holdout: Holdout | None = None
         if config.holdout_identities:
             self.holdout = Holdout(
@@ -199,7 +203,7 @@ class Trainer:
             ranks=self.ranks,
         )
         return load_batches(
-            FaceDataset(self.store, self.identity),
+            FaceDataset(self.store, self.identity, change=self.masker),
             sampler,
             workers=self.workers,
             pin_memory=self.device.type == "cuda",

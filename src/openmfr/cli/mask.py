@@ -1,0 +1,15 @@
+"""`openmfr mask WHAT`: everything that puts masks on faces; each part is a module of its own."""
+
+from __future__ import annotations
+
+#: WHAT → what goes in and what comes out; `openmfr.cli.mask_WHAT` has its `main`.
+PARTS: dict[str, str] = {
+    "fit": "a store → the geometry of its faces, which the others need",
+    "render": "a store and its geometry → a store of masked faces and its labels",
+    "preview": "photos → a contact sheet of them under all styles",
+    "guide": "nothing → a picture of a mask's layout, to draw your own upon",
+    "lift": "a photo of a masked face → its mask as a template",
+}
+
+#: The help ends with it.
+EXAMPLE = "openmfr mask fit faces"

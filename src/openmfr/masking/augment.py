@@ -1,0 +1,101 @@
+"""Masks while training: which image of which epoch wears one, and which; decided by number alone.
+
+Every draw depends on the seed, the epoch and the image's place in its store, so the masks are the
+same whatever the number of worker processes or ranks, and in a run that was resumed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.data.geometry import Geometry
+from openmfr.errors import UserError
+from openmfr.masking.bank import MaskBank
+from openmfr.masking.baselines import erase_lower, overlay_flat
+from openmfr.masking.config import MaskConfig
+from openmfr.masking.render import Masked, render_mask
+from openmfr.masking.wear import draw_wear
+
+UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+
+#: Keep these draws apart from each other and from others that take the same seed.
+_WHETHER, _WHICH = 0x3D0, 0x3D1
+
+
+class Masker:
+    """Puts masks on images of one store.
+
+    Args:
+        config: How often, and which.
+        seed: Of who wears what when; beside that of the templates.
+        geometry: Where the faces are; None will do for "erase".
+        bank: The templates; drawn as the configuration says if None.
+        is_masked: Images of the store that wear a real mask and get no other, shape (N,), bool.
+    """
+
+    def __init__(
+        self,
+        config: MaskConfig,
+        *,
+        seed: int,
+        geometry: Geometry | None = None,
+        bank: MaskBank | None = None,
+        is_masked: BoolArray | None = None,
+    ) -> None:
+        if config.needs_geometry and geometry is None:
+            raise UserError(
+                where="masks",
+                found="no geometry of the faces",
+                allowed="what openmfr mask fit STORE writes",
+                next_step='run it, or take masks of the kind "erase", which need none',
+            )
+        self.config = config
+        self.seed = seed
+        self._geometry = geometry
+        self._is_masked = is_masked
+        self._bank = bank or (config.draw_bank() if config.needs_geometry else None)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What decides the masks beside the configuration, by name."""
+        if self._bank is None or self._geometry is None:
+            return {}
+        return {"geometry": self._geometry.fingerprint, "templates": self._bank.fingerprint}
+
+    def mask(self, image: UInt8Array, *, index: int, epoch: int = 0) -> tuple[Masked, str] | None:
+        """Put a mask on an image, if it is its turn and its face is known.
+
+        Args:
+            image: RGB, uint8, shape (H, W, 3); left as it is.
+            index: Its place in the store.
+            epoch: From 0.
+
+        Returns:
+            The masked image and the mask's style, or None if it stays as it is.
+        """
+        if not self.is_due(index, epoch=epoch):
+            return None
+        rng = np.random.default_rng([self.seed, epoch, index, _WHICH])
+        if self._bank is None or self._geometry is None:
+            return erase_lower(image, rng), "erase"
+        vertices = self._geometry.vertices(index)
+        if vertices is None:
+            return None
+        template, wear = self._bank.pick(rng), draw_wear(rng)
+        put_on = overlay_flat if self.config.kind == "flat" else render_mask
+        return put_on(image, vertices, template, wear), template.style
+
+    def is_due(self, index: int, *, epoch: int = 0) -> bool:
+        """Whether it is an image's turn to wear a mask, whether or not its face is known."""
+        if self._is_masked is not None and self._is_masked[index]:
+            return False
+        rng = np.random.default_rng([self.seed, epoch, index, _WHETHER])
+        return bool(rng.random() < self.config.probability)
+
+    def __call__(self, image: UInt8Array, index: int, epoch: int) -> None:
+        """Mask an image in place, as the loader asks for it."""
+        masked = self.mask(image, index=index, epoch=epoch)
+        if masked is not None:
+            image[...] = masked[0].image

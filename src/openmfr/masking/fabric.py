@@ -1,0 +1,380 @@
+"""Drawing on a mask's sheet in lengths of the head: edges, hems, pleats, wrinkles, signs of use.
+
+Lengths are eye spans (about 100 mm), so that a pleat is as deep and a stitch as long on every
+style.
+Colours are shares of white (0–1) under even light; folds darken them only a little, because the
+renderer lights the relief.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from openmfr.masking.template import EarLoops, MaskTemplate, Outline
+
+# float32 throughout; the type checker cannot follow numpy's arithmetic with plain numbers.
+Array = npt.NDArray[Any]
+
+#: Distance of the cheeks from the head's axis: an angle times this is a length.
+RADIUS = 0.75
+
+#: How far loose fabric stands off in the middle of relief, so that the relief has room downwards.
+THICKNESS = 0.012
+
+Colour = tuple[float, float, float]
+
+_PROFILE = 1024
+
+
+@dataclass(eq=False)
+class Canvas:
+    """A sheet that is being drawn.
+
+    Attributes:
+        outline: Where its edges lie.
+        colour: Shares of white, shape (S, S, 3), float32.
+        cover: 0–1, shape (S, S).
+        height: Eye spans, shape (S, S).
+        u: −1 at the left end to 1 at the right end, shape (1, S).
+        v: 0 at the upper edge to 1 at the lower, shape (S, 1).
+        span: Length of every column, shape (1, S).
+        level: Height of every texel on the head, shape (S, S).
+        rim: Distance from the nearest edge, shape (S, S); set by `cut`.
+    """
+
+    outline: Outline
+    colour: Array
+    cover: Array
+    height: Array
+    u: Array
+    v: Array
+    span: Array
+    level: Array
+    rim: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    @property
+    def size(self) -> int:
+        """Texels along each side, S."""
+        return len(self.height)
+
+    @property
+    def across(self) -> Array:
+        """Length along the head from the middle, shape (1, S)."""
+        return self.u * np.float32(self.outline.half_angle * RADIUS)
+
+    def tint(self, share: Array, colour: Colour) -> None:
+        """Mix a colour in; `share` is 0–1, shape (S, S) or one that broadcasts to it."""
+        share = np.broadcast_to(share, self.height.shape)[..., None]
+        self.colour += share * (np.asarray(colour, np.float32) - self.colour)
+
+    def shade(self, share: Array) -> None:
+        """Darken (or lighten, where negative) by a share of the colour."""
+        self.colour *= (1 - np.broadcast_to(share, self.height.shape))[..., None]
+
+    def finish(self, style: str, loops: EarLoops | None, gloss: float) -> MaskTemplate:
+        """Round to a template."""
+        rgba = np.empty((*self.height.shape, 4), np.uint8)
+        rgba[..., :3] = np.clip(self.colour * 255 + 0.5, 0, 255)
+        rgba[..., 3] = np.clip(self.cover * 255 + 0.5, 0, 255)
+        return MaskTemplate(
+            style=style,
+            rgba=rgba,
+            height=np.maximum(self.height, 0).astype(np.float32),
+            outline=self.outline,
+            loops=loops,
+            gloss=gloss,
+        )
+
+
+def blank(outline: Outline, size: int, colour: Colour) -> Canvas:
+    """Lay out an even sheet.
+
+    Args:
+        outline: Where its edges lie.
+        size: Texels along each side, S.
+        colour: Shares of white.
+
+    Example:
+        >>> outline = Outline(nose=-0.2, side=0.0, chin=0.9, jaw=0.5, half_angle=1.2)
+        >>> canvas = blank(outline, 64, (0.5, 0.5, 0.5))
+        >>> canvas.colour.shape, float(canvas.span.max()) < 1.1
+        ((64, 64, 3), True)
+    """
+    place = (np.arange(size, dtype=np.float32) + 0.5) / size
+    u, v = 2 * place[None] - 1, place[:, None]
+    ease = smooth(np.abs(u), 0, 1)
+    top = outline.nose + (outline.side - outline.nose) * ease
+    span = outline.chin + (outline.jaw - outline.chin) * ease - top
+    return Canvas(
+        outline=outline,
+        colour=np.full((size, size, 3), colour, np.float32),
+        cover=np.ones((size, size), np.float32),
+        height=np.full((size, size), THICKNESS, np.float32),
+        u=u,
+        v=v,
+        span=span,
+        level=top + v * span,
+    )
+
+
+def smooth(x: Array, low: float, high: float) -> Array:
+    """Step from 0 at `low` to 1 at `high` without a kink.
+
+    Example:
+        >>> smooth(np.float32([0, 1, 2]), 0, 2).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    share = np.clip((x - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
+    out: Array = share * share * (3 - 2 * share)
+    return out
+
+
+def line(distance: Array, width: float) -> Array:
+    """A soft line: 1 where the distance is 0, falling as a bell.
+
+    Example:
+        >>> line(np.float32([0, 1]), 1.0).round(2).tolist()
+        [1.0, 0.3700000047683716]
+    """
+    ratio = distance * np.float32(1 / width)
+    out: Array = np.exp(-ratio * ratio)
+    return out
+
+
+def noise(rng: np.random.Generator, cells: tuple[int, int], shape: tuple[int, int]) -> Array:
+    """Draw a smooth random field.
+
+    Args:
+        rng: Source of randomness.
+        cells: Rows and columns of independent normal values.
+        shape: Rows and columns of the field.
+
+    Returns:
+        float32, mean 0, standard deviation about 0.7.
+    """
+    grid = rng.standard_normal(cells, dtype=np.float32)
+    picture = Image.fromarray(grid).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
+    return np.asarray(picture)
+
+
+def cut(
+    canvas: Canvas,
+    *,
+    corner: float,
+    pull: float = 0.0,
+    top: Array | float = 0.0,
+    bottom: Array | float = 0.0,
+) -> None:
+    """Cut the sheet to its product's shape: sets `cover` and `rim`.
+
+    Args:
+        canvas: What to cut.
+        corner: Radius of the corners.
+        pull: How far the loops draw the side edges in, in their middle.
+        top: What is cut off the upper edge, shape (1, S) or one number.
+        bottom: What is cut off the lower edge.
+    """
+    bow = np.sin(np.pi * canvas.v)
+    side = canvas.outline.half_angle * RADIUS - np.abs(canvas.across) - pull * bow * bow
+    end = np.minimum(canvas.v * canvas.span - top, (1 - canvas.v) * canvas.span - bottom)
+    nearest = np.minimum(side, end)
+    in_corner = (side < corner) & (end < corner)
+    round_ = corner - np.hypot(corner - side, corner - end)
+    canvas.rim = np.where(in_corner, round_, nearest).astype(np.float32)
+    # Half a texel from the edge there is nothing yet, so that the sheet itself does not show.
+    canvas.cover = np.clip(canvas.rim * np.float32(canvas.size / 1.9) - np.float32(0.3), 0, 1)
+
+
+def tent(canvas: Canvas, sharpness: float) -> Array:
+    """What to cut off the upper edge so that it falls in a line from the nose, not as a dome.
+
+    Args:
+        canvas: The sheet, whose outline falls from the middle to the sides.
+        sharpness: 0 leaves the dome; 1 falls straight; more falls steeply beside the nose.
+
+    Returns:
+        Eye spans, shape (1, S).
+    """
+    share = np.sqrt(canvas.u * canvas.u + np.float32(0.006)) - np.float32(0.0774)
+    straight = np.maximum(share, 0) ** np.float32(1 / max(sharpness, 1))
+    drop = canvas.outline.side - canvas.outline.nose
+    cut_off: Array = np.maximum(straight - smooth(np.abs(canvas.u), 0, 1), 0)
+    return cut_off * np.float32(max(drop, 0) * min(sharpness, 1))
+
+
+def jowls(canvas: Canvas, amount: float) -> None:
+    """Let the lower half span from the chin to the jaw, off the hollow between them."""
+    aside = np.abs(canvas.u)
+    beside = line(aside - np.float32(0.55), 0.4) * smooth(-aside, -1, -0.75)
+    canvas.height += np.float32(amount) * beside * line(canvas.v - np.float32(0.8), 0.3)
+
+
+def stitches(canvas: Canvas, distance: Array, *, length: float, width: float) -> Array:
+    """Mark short stitches or welds where a distance is 0.
+
+    Args:
+        canvas: The sheet.
+        distance: From the seam, shape (S, S).
+        length: Of a stitch and the gap behind it.
+        width: Of the seam.
+
+    Returns:
+        0–1, shape (S, S).
+    """
+    # A seam runs along or across: counting along both axes at once breaks either.
+    along = np.sin((canvas.across + canvas.level) * np.float32(2 * np.pi / length)) > -0.2
+    marks: Array = line(distance, width) * along
+    return marks
+
+
+def hem(canvas: Canvas, *, inset: float, sewn: bool) -> None:
+    """Fold the edge over: a thicker border with a seam at its inner side."""
+    seam = canvas.rim - np.float32(inset)
+    mark = stitches(canvas, seam, length=0.035, width=0.006) if sewn else line(seam, 0.006)
+    canvas.shade(0.12 * mark)
+    canvas.height += np.float32(0.006) * smooth(-seam, 0, 0.008) - np.float32(0.006) * mark
+
+
+def pleat(
+    canvas: Canvas, rng: np.random.Generator, *, at: float, depth: float, opening: float
+) -> None:
+    """Lay one fold across the sheet whose edge points down and that opens towards the middle.
+
+    Args:
+        canvas: The sheet.
+        rng: Source of randomness.
+        at: v of its edge at the sides.
+        depth: How far the upper layer stands off the lower.
+        opening: Share by which it moves away from the sheet's middle, in the middle.
+    """
+    arch = 1 - canvas.u * canvas.u
+    wander = noise(rng, (1, 6), (1, canvas.size)) * np.float32(0.012)
+    edge = at + ((at - 0.5) * opening + wander) * arch
+    below = (canvas.v - edge) * canvas.span
+    # Where the fold is opened there is less of a step, and more of it on one half than the other.
+    lean = 1 + 0.25 * noise(rng, (1, 4), (1, canvas.size))
+    step = depth * lean * (1 - 0.35 * arch)
+    soft = rng.uniform(0.008, 0.016)
+    is_below = smooth(below, -soft, soft)
+    # The upper layer rises slowly to its edge; what lies below comes out from under it.
+    above = np.exp(np.minimum(below, 0) * np.float32(1 / 0.11))
+    under = np.exp(-np.maximum(below, 0) * np.float32(1 / 0.05))
+    canvas.height += step * (above * (1 - is_below) - np.float32(0.45) * under * is_below)
+    canvas.shade(np.float32(0.15) * is_below * line(np.maximum(below, 0), 0.035) * lean)
+
+
+def bulge(canvas: Canvas, amount: float, *, across: float = 0.75) -> None:
+    """Let the sheet stand off in its middle and lie on the face at its edges."""
+    sideways = 1 - smooth(np.abs(canvas.u), 0, across)
+    canvas.height += np.float32(amount) * sideways * np.sin(np.pi * canvas.v)
+
+
+def nose_wire(canvas: Canvas, rng: np.random.Generator, *, at: float = 0.045) -> None:
+    """Show the wire at the nose: a flat bar with a dent where it is pinched."""
+    reach = rng.uniform(0.36, 0.5)
+    below = canvas.v * canvas.span - np.float32(at)
+    long = 1 - smooth(np.abs(canvas.across), reach - 0.03, reach)
+    bar = smooth(-np.abs(below), -0.024, -0.014) * long
+    canvas.height += np.float32(0.007) * bar
+    canvas.shade(0.05 * line(np.abs(below) - np.float32(0.02), 0.006) * long)
+    pinch = line(np.abs(canvas.across) - np.float32(rng.uniform(0.06, 0.1)), 0.05)
+    canvas.height -= np.float32(rng.uniform(0, 0.006)) * pinch * line(below, 0.05)
+
+
+@cache
+def _rays(size: int) -> list[tuple[npt.NDArray[np.intp], Array]]:
+    """For each corner: which ray every texel lies on, 0–1023, and how weak the pull is there."""
+    place = (np.arange(size, dtype=np.float32) + 0.5) / size
+    rays = []
+    for right in (False, True):
+        for low in (False, True):
+            x = (1 - place if right else place)[None]
+            y = (1 - place if low else place)[:, None]
+            ray = np.arctan2(y, x) * np.float32((_PROFILE - 1) * 2 / np.pi)
+            far = np.hypot(x, y)
+            rays.append((ray.astype(np.intp), line(far, 0.42) * smooth(far, 0.02, 0.14)))
+    return rays
+
+
+def wrinkles(canvas: Canvas, rng: np.random.Generator, depth: float) -> None:
+    """Add folds that run from where the loops pull, and the soft unevenness of loose fabric."""
+    for ray, pull in _rays(canvas.size):
+        folds = noise(rng, (1, int(rng.integers(9, 20))), (1, _PROFILE))[0]
+        relief = folds[ray] * pull
+        canvas.height += np.float32(depth) * relief
+        canvas.shade(np.float32(-0.03) * relief)
+    shape = canvas.height.shape
+    for cells, share in (((4, 6), 0.9), ((9, 12), 0.45), ((20, 26), 0.2)):
+        lumps = noise(rng, cells, shape)
+        canvas.height += np.float32(share * depth) * lumps
+        canvas.shade(np.float32(-0.015) * lumps)
+
+
+def creases(canvas: Canvas, rng: np.random.Generator, count: int, depth: float) -> None:
+    """Add straight folds as left by a pocket or a packet."""
+    for _ in range(count):
+        slant = rng.uniform(0, np.pi)
+        x, y = rng.uniform(-0.5, 0.5), rng.uniform(0.0, 0.7)
+        off = (canvas.across - np.float32(x)) * np.float32(np.cos(slant))
+        away = off + (canvas.level - np.float32(y)) * np.float32(np.sin(slant))
+        canvas.height += np.float32(rng.choice([-1, 1]) * depth) * line(away, 0.02)
+        canvas.shade(0.03 * line(away, 0.006))
+
+
+def use(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    *,
+    depth: float,
+    dirt: float,
+    grain: float,
+    rise: float = 0.05,
+) -> None:
+    """Add what wearing does, and bring the edges down to the face.
+
+    Args:
+        canvas: A sheet that has been cut.
+        rng: Source of randomness.
+        depth: Of wrinkles.
+        dirt: Share of discolouring.
+        grain: Share by which threads differ.
+        rise: Length over which the sheet leaves the face behind its edge.
+    """
+    wrinkles(canvas, rng, depth)
+    creases(canvas, rng, int(rng.integers(0, 3)), 0.6 * depth)
+    shape = canvas.height.shape
+    if dirt > 0:
+        spots = smooth(noise(rng, (7, 9), shape), 0.2, 2.2)
+        canvas.tint(np.float32(dirt) * spots, (0.45, 0.38, 0.30))
+    canvas.shade(np.float32(grain) * rng.standard_normal(shape, dtype=np.float32))
+    canvas.shade(0.10 * line(canvas.rim, 0.012))
+    canvas.height *= smooth(canvas.rim, -0.004, rise)
+
+
+def vary(rng: np.random.Generator, colour: Colour, spread: float = 0.02) -> Colour:
+    """Move a colour a little, mostly in lightness; the darker it is, the less its hue shows."""
+    light = rng.normal(0, spread)
+    hue = rng.normal(0, spread / 3, 3) * max(colour)
+    red, green, blue = (
+        float(np.clip(share + light + turn, 0.03, 0.96))
+        for share, turn in zip(colour, hue, strict=True)
+    )
+    return red, green, blue
+
+
+def dye(rng: np.random.Generator, *, saturation: float, value: float) -> Colour:
+    """Draw a colour of any hue, about this saturation and value; few are as strong as both say."""
+    strong = float(np.clip(saturation * rng.uniform(0.4, 1.3), 0, 0.9))
+    bright = float(np.clip(rng.normal(value, 0.12), 0.12, 0.92))
+    # Strong greens, limes and magentas are rare in fabric.
+    hue = rng.random()
+    if 0.17 < hue < 0.45 or 0.78 < hue < 0.9:
+        strong *= 0.6
+    return colorsys.hsv_to_rgb(hue, strong, bright)

@@ -1,0 +1,231 @@
+"""Put a mask on a face in a photo: geometry in, picture out, in about a millisecond.
+
+The way of FMA-3D, dressed in our own surface: lay the template's sheet on a cloth drawn tight over
+the reconstructed face (`hull`), see which part of it each pixel shows (`draw`), light it as the
+photo's skin is lit (`light`), add bands (`loops`), and blend (`blend`). Nothing outside the mask,
+its bands and its shadow changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.errors import UserError
+from openmfr.faces.geometry import VERTICES, face_model
+from openmfr.faces.rasteriser import compiled
+from openmfr.masking.blend import blend, margin
+from openmfr.masking.draw import draw_face, draw_sheet, shade_sheet
+from openmfr.masking.hull import find_pose, lay_hull, place_sheet
+from openmfr.masking.light import read_photo, skin_vertices, vertex_normals
+from openmfr.masking.loops import draw_loops, place_loops
+from openmfr.masking.surface import SHEET_COLUMNS, SHEET_ROWS, sheet_places, skin
+from openmfr.masking.template import MaskTemplate, Outline
+
+UInt8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+# Fewer pixels per eye span than these are no face that could be dressed.
+_SMALLEST: Final = 4.0
+
+
+class Worn(Protocol):
+    """How a mask is worn; see `masking.wear`."""
+
+    @property
+    def slack(self) -> float:
+        """0 is tight, 1 loose."""
+
+    def outline(self, outline: Outline) -> Outline:
+        """Where the sheet's edges lie when it is worn so."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Masked:
+    """A photo with a mask in it.
+
+    Attributes:
+        image: RGB, uint8, shape (H, W, 3); outside `box` that of the photo, bit for bit.
+        alpha: How much of each pixel is mask, shape (H, W), float32, 0–1.
+        box: Left, top, right and bottom of all that may have changed, pixels; the last two
+            exclusive; all 0 where nothing has.
+    """
+
+    image: UInt8Array
+    alpha: Float32Array
+    box: tuple[int, int, int, int]
+
+
+def render_mask(
+    image: UInt8Array, vertices: Float32Array, template: MaskTemplate, wear: Worn | None = None
+) -> Masked:
+    """Put a mask on a face.
+
+    The same arguments give the same picture in every process.
+
+    Args:
+        image: RGB, uint8, shape (H, W, 3), any size.
+        vertices: Of the face without a mask, in pixels, shape (V, 3), float32; the face may lie
+            partly or wholly outside the picture.
+        template: The mask.
+        wear: How it is worn; None is as its outline says.
+
+    Returns:
+        The masked photo. Where the geometry is no face (flat, mirrored, not finite, less than four
+        pixels wide) or nothing of the mask is in the picture, the photo as it was and no alpha.
+
+    Raises:
+        UserError: If the image or the vertices have another shape or type.
+    """
+    check(image, vertices)
+    vertices = np.ascontiguousarray(vertices, np.float32)
+    image = np.ascontiguousarray(image)
+    rotation, shift = np.zeros((3, 3)), np.zeros(3)
+    scale = find_pose(vertices, face_model().mean, rotation, shift)
+    if not scale >= _SMALLEST:
+        return unchanged(image)
+    outline = template.outline if wear is None else wear.outline(template.outline)
+    slack = 0.0 if wear is None else float(wear.slack)
+    worn, cloth = skin(), _cloth(template)
+    places = sheet_places(outline)
+    maps = lay_hull(
+        vertices, scale, rotation, shift,
+        worn.triangles, worn.anchors, worn.offsets, worn.corners, worn.weights, worn.mean,
+    )  # fmt: skip
+    sheet = place_sheet(maps, places, cloth.height, slack, scale, rotation, shift)
+    curves = np.zeros((0, 2, 6), np.float32)
+    if template.loops is not None:
+        ends = np.array([template.loops.upper, template.loops.lower])
+        curves = place_loops(maps, places, sheet, ends, scale, rotation, shift)
+    box = _box(sheet, curves, margin(scale), image.shape[1], image.shape[0])
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return unchanged(image)
+    photo = read_photo(image, vertices, vertex_normals(vertices, worn.closed), skin_vertices())
+    face = draw_face(vertices, worn.closed, scale, box)
+    layer = shade_sheet(
+        draw_sheet(sheet, box, face),
+        sheet,
+        cloth.texture(outline.half_angle * scale),
+        outline.half_angle,
+        template.gloss,
+        rotation,
+        photo,
+    )
+    if template.loops is not None:
+        colour = np.array(template.loops.colour) / 255.0
+        draw_loops(curves, colour, template.loops.width * scale, image, photo, box, face, layer)
+    out, alpha = image.copy(), np.zeros(image.shape[:2], np.float32)
+    blend(image, layer, face, photo, scale, box, out, alpha)
+    left, top, right, bottom = box.tolist()
+    return Masked(image=out, alpha=alpha, box=(left, top, right, bottom))
+
+
+def unchanged(image: UInt8Array) -> Masked:
+    """The photo as it was."""
+    alpha = np.zeros(image.shape[:2], np.float32)
+    return Masked(image=image.copy(), alpha=alpha, box=(0, 0, 0, 0))
+
+
+def check(image: UInt8Array, vertices: Float32Array) -> None:
+    """Refuse what is no RGB picture or no face.
+
+    Raises:
+        UserError: If the image or the vertices have another shape or type.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UserError(
+            where="image",
+            found=f"{image.dtype} of shape {image.shape}",
+            allowed="uint8 of shape (H, W, 3), RGB",
+            next_step='open it with Pillow and .convert("RGB")',
+        )
+    if vertices.shape != (VERTICES, 3):
+        raise UserError(
+            where="vertices",
+            found=f"shape {vertices.shape}",
+            allowed=f"({VERTICES}, 3): Face Mesh's vertices in pixels",
+            next_step="take them from a GeometryProvider or from a Geometry",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Cloth:
+    """A template made ready: pictures of falling size, and its height at the sheet's vertices."""
+
+    levels: tuple[Float32Array, ...]
+    height: Float32Array
+
+    def texture(self, reach: float) -> Float32Array:
+        """Choose the picture with about a texel to a pixel.
+
+        Args:
+            reach: Half the sheet's angle times pixels per eye span.
+        """
+        texels = self.levels[0].shape[0] / max(1.5 * reach, 1.0)
+        level = int(np.floor(np.log2(max(texels, 1.0)) + 0.65))
+        return self.levels[min(level, len(self.levels) - 1)]
+
+
+_cloths: WeakKeyDictionary[MaskTemplate, _Cloth] = WeakKeyDictionary()
+
+
+def _cloth(template: MaskTemplate) -> _Cloth:
+    cloth = _cloths.get(template)
+    if cloth is None:
+        cloth = _cloths[template] = _prepare(template)
+    return cloth
+
+
+def _prepare(template: MaskTemplate) -> _Cloth:
+    """Split a template's height into what geometry shows and what shading must; premultiply."""
+    height = template.height.astype(np.float64)
+    down, along = _hats(height.shape[0], SHEET_ROWS), _hats(height.shape[1], SHEET_COLUMNS)
+    mean_down = down / down.sum(axis=0)
+    mean_along = along / along.sum(axis=0)
+    coarse = np.einsum("sr,st,tc->rc", mean_down, height, mean_along, optimize=False)
+    fine = height - np.einsum("sr,rc,tc->st", down, coarse, along, optimize=False)
+    per_v, per_u = np.gradient(fine)
+    per_v *= height.shape[0]
+    per_u *= height.shape[1]
+    rgba = template.rgba.astype(np.float64) / 255
+    texture = np.dstack([rgba[..., :3] * rgba[..., 3:], rgba[..., 3], per_u, per_v])
+    levels = [texture.astype(np.float32)]
+    while min(texture.shape[:2]) >= 32 and not (texture.shape[0] % 2 or texture.shape[1] % 2):
+        texture = (
+            texture[::2, ::2] + texture[1::2, ::2] + texture[::2, 1::2] + texture[1::2, 1::2]
+        ) / 4
+        levels.append(texture.astype(np.float32))
+    return _Cloth(levels=tuple(levels), height=coarse.astype(np.float32))
+
+
+def _hats(size: int, nodes: int) -> Float64Array:
+    """Weight of each node at each texel's centre, linear between nodes, shape (size, nodes)."""
+    at = (np.arange(size) + 0.5) / size * (nodes - 1)
+    hats: Float64Array = np.clip(1 - np.abs(at[:, None] - np.arange(nodes)[None, :]), 0, 1)
+    return hats
+
+
+@compiled
+def _box(
+    sheet: Float32Array, curves: Float32Array, around: int, width: int, height: int
+) -> Int64Array:
+    """The part of the picture that a mask and its bands may touch."""
+    left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
+    for group in (sheet, curves):
+        for i in range(group.shape[0]):
+            for j in range(group.shape[1]):
+                left, right = min(left, group[i, j, 0]), max(right, group[i, j, 0])
+                top, bottom = min(top, group[i, j, 1]), max(bottom, group[i, j, 1])
+    box = np.zeros(4, np.int64)
+    if np.isfinite(left + top + right + bottom):
+        box[0] = int(min(max(np.floor(left) - around, 0.0), width))
+        box[1] = int(min(max(np.floor(top) - around, 0.0), height))
+        box[2] = int(min(max(np.ceil(right) + around + 1.0, 0.0), width))
+        box[3] = int(min(max(np.ceil(bottom) + around + 1.0, 0.0), height))
+    return box

@@ -1,0 +1,129 @@
+"""A store with masks put on: for test sets, and for training code that cannot put them on itself.
+
+The new store has the images of the old one in the same order with the same sources, so lists of
+pairs, labels and other tables by row serve both. What wears no mask keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from openmfr.config import to_dict
+from openmfr.data.labels import Labels
+from openmfr.data.store import (
+    MASK_STYLE,
+    Store,
+    StoreWriter,
+    encode_jpeg,
+    finished_store,
+)
+from openmfr.errors import UserError
+from openmfr.masking.augment import Masker
+from openmfr.run import progress
+from openmfr.workers import do_all, usable_cpus
+
+LABELS: Final = "labels.parquet"
+
+#: Raised whenever the same settings put on other masks.
+RENDERER_VERSION: Final = 1
+
+_QUALITY: Final = 95
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSummary:
+    """What became of a store's images.
+
+    Attributes:
+        images: How many there are.
+        masked: How many wear a mask.
+        unmaskable: How many should wear one, but their face is not known.
+    """
+
+    images: int
+    masked: int
+    unmaskable: int
+
+
+def render_store(
+    store: Store, labels: Labels, out: Path, *, masker: Masker, workers: int | None = None
+) -> tuple[Store, Labels, RenderSummary]:
+    """Put masks on a store's images; goes on where it was stopped.
+
+    Args:
+        store: The faces.
+        labels: Who is on them.
+        out: Folder of the new store; its labels are written into it as `labels.parquet`. They say
+            who `is_masked`, in which `mask_style`; the store has a column `mask_style` too.
+        masker: Decides who wears what, and puts it on.
+        workers: Processes, from 1; one for each CPU by default. The result does not depend on it.
+
+    Returns:
+        The new store, its labels, and what became of the images.
+
+    Raises:
+        UserError: If the labels or the geometry belong to another store, or something else stands
+            in the folder.
+    """
+    labels.check_store(store)
+    workers = usable_cpus() if workers is None else workers
+    if workers < 1:
+        raise UserError(
+            where="workers", found=str(workers), allowed="from 1", next_step="leave it out"
+        )
+    settings = {
+        "made_by": "openmfr mask render",
+        "renderer_version": RENDERER_VERSION,
+        "store": store.fingerprint,
+        "masks": to_dict(masker.config),
+        "seed": masker.seed,
+        **masker.settings,
+    }
+    rendered = finished_store(out, settings=settings)
+    if rendered is None:
+        writer = StoreWriter(out, image_size=store.image_size, settings=settings)
+        _write_missing(writer, store, masker, workers)
+        rendered = writer.commit(shards=len(store.shards))
+    style = np.array([name or "" for name in rendered.column(MASK_STYLE)], dtype=np.str_)
+    table = replace(
+        labels.child(
+            is_masked=labels.is_masked | (style != ""),
+            mask_style=np.where(style == "", labels.mask_style, style).astype(np.str_),
+        ),
+        store_fingerprint=rendered.fingerprint,
+    )
+    if not (out / LABELS).exists():
+        table.write(out / LABELS)
+    wanted = sum(masker.is_due(index) for index in range(len(store)))
+    masked = int((style != "").sum())
+    summary = RenderSummary(images=len(store), masked=masked, unmaskable=wanted - masked)
+    return rendered, table, summary
+
+
+def _write_missing(writer: StoreWriter, store: Store, masker: Masker, workers: int) -> None:
+    missing = [shard for shard in range(len(store.shards)) if not writer.has_shard(shard)]
+    to_do = sum(len(store.shards[shard]) for shard in missing)
+    total = len(store)
+    write = partial(_write_shard, writer, store, masker)
+    with progress("mask render", total=total, unit="images", done=total - to_do) as advance:
+        for count in do_all(write, missing, workers=workers, what="mask render"):
+            advance(count)
+
+
+def _write_shard(writer: StoreWriter, store: Store, masker: Masker, shard: int) -> int:
+    encoded, styles = [], []
+    for index in store.shards[shard]:
+        masked = masker.mask(store.decode(index), index=index)
+        encoded.append(
+            store.read(index) if masked is None else encode_jpeg(masked[0].image, quality=_QUALITY)
+        )
+        styles.append(None if masked is None else masked[1])
+    columns = {**store.columns_of(shard), MASK_STYLE: pa.array(styles, pa.string())}
+    writer.write_shard(shard, encoded, columns)
+    return len(encoded)

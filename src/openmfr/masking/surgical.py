@@ -1,0 +1,101 @@
+"""Surgical masks: three pleats, a nose wire, welded edges, loops welded on at the corners."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from openmfr.masking import fabric
+from openmfr.masking.chance import pick
+from openmfr.masking.template import EarLoops, MaskTemplate, Outline
+
+_COLOURS: dict[str, float] = {
+    "light blue": 0.46,
+    "white": 0.17,
+    "black": 0.12,
+    "green": 0.10,
+    "teal": 0.05,
+    "pink": 0.04,
+    "lavender": 0.03,
+    "grey": 0.03,
+}
+_SHADES: dict[str, fabric.Colour] = {
+    "light blue": (0.67, 0.81, 0.91),
+    "white": (0.91, 0.92, 0.93),
+    "black": (0.09, 0.09, 0.10),
+    "green": (0.68, 0.84, 0.78),
+    "teal": (0.35, 0.70, 0.72),
+    "pink": (0.93, 0.72, 0.77),
+    "lavender": (0.74, 0.70, 0.86),
+    "grey": (0.55, 0.57, 0.59),
+}
+_LINING: fabric.Colour = (0.92, 0.93, 0.94)
+
+
+def draw_surgical(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
+    """Draw a surgical mask.
+
+    Args:
+        rng: Source of randomness.
+        size: Texels along each side of the sheet, S.
+    """
+    name = pick(rng, _COLOURS)
+    colour = fabric.vary(rng, _SHADES[name], 0.035)
+    outline = Outline(
+        nose=rng.normal(-0.23, 0.025),
+        side=rng.normal(-0.06, 0.03),
+        chin=rng.normal(1.02, 0.03),
+        jaw=rng.normal(0.70, 0.04),
+        half_angle=rng.uniform(1.1, 1.26),
+    )
+    canvas = fabric.blank(outline, size, colour)
+    top = fabric.tent(canvas, rng.uniform(0.3, 1.5))
+    fabric.cut(canvas, corner=rng.uniform(0.01, 0.04), pull=rng.uniform(0.0, 0.07), top=top)
+    fabric.bulge(canvas, rng.uniform(0.01, 0.05))
+    fabric.jowls(canvas, rng.uniform(0.06, 0.15))
+    _fold(canvas, rng)
+    _weld(canvas, rng, is_light=name != "black")
+    fabric.nose_wire(canvas, rng, at=rng.uniform(0.035, 0.055))
+    dirt = rng.uniform(0, 0.10) if name != "black" else 0.0
+    fabric.use(canvas, rng, depth=rng.uniform(0.008, 0.020), dirt=dirt, grain=0.012)
+    loop = _SHADES["black"] if name == "black" and rng.random() < 0.9 else _LINING
+    loops = _attach(canvas, rng, loop)
+    return canvas.finish("surgical", loops, rng.uniform(0.03, 0.12))
+
+
+def _fold(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
+    """Lay three pleats, as far apart as the machine had them and as open as the wearer pulled."""
+    first, last = rng.uniform(0.24, 0.34), rng.uniform(0.62, 0.74)
+    depth, opening = rng.uniform(0.024, 0.042), rng.uniform(-0.1, 0.3)
+    for at in np.linspace(first, last, 3):
+        fabric.pleat(canvas, rng, at=float(at), depth=depth, opening=opening)
+
+
+def _weld(canvas: fabric.Canvas, rng: np.random.Generator, *, is_light: bool) -> None:
+    """Bind the edges: the lining folded over the upper one, rows of welds along all."""
+    below = canvas.v * canvas.span
+    if rng.random() < 0.45:
+        band = rng.uniform(0.05, 0.09)
+        share = rng.uniform(0.3, 0.9) if is_light else 0.15
+        canvas.tint(np.float32(share) * fabric.smooth(-below, -band, -band + 0.008), _LINING)
+    for inset in (0.03, 0.055) if rng.random() < 0.6 else (0.04,):
+        marks = fabric.stitches(canvas, canvas.rim - np.float32(inset), length=0.05, width=0.006)
+        canvas.shade((0.07 if is_light else -0.25) * marks)
+        canvas.height -= np.float32(0.004) * marks
+    # The pleats are pressed flat where the side edges are welded.
+    side = canvas.outline.half_angle * fabric.RADIUS - np.abs(canvas.across)
+    canvas.height *= 1 - 0.7 * fabric.line(side, 0.05)
+
+
+def _attach(canvas: fabric.Canvas, rng: np.random.Generator, colour: fabric.Colour) -> EarLoops:
+    """Weld the loops on at the corners."""
+    width = rng.uniform(0.018, 0.034)
+    upper, lower = rng.uniform(0.04, 0.08), rng.uniform(0.92, 0.96)
+    side = canvas.outline.half_angle * fabric.RADIUS - np.abs(canvas.across)
+    if rng.random() < 0.6:
+        for v in (upper, lower):
+            off = np.abs(canvas.v - np.float32(v)) * canvas.span - np.float32(width / 2)
+            end = fabric.smooth(-side, -0.11, -0.09) * fabric.smooth(-off, -0.006, 0.004)
+            canvas.tint(end * canvas.cover, colour)
+            canvas.height += np.float32(0.01) * end * canvas.cover
+    red, green, blue = (round(255 * c) for c in colour)
+    return EarLoops(colour=(red, green, blue), width=width, upper=upper, lower=lower)
