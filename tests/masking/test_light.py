@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pytest
 
 from openmfr.faces.geometry import face_model
-from openmfr.masking import light
-from openmfr.masking.blend import soften
-from openmfr.masking.surface import skin
+from openmfr.masking.render import light
+from openmfr.masking.render.blend import soften
+from openmfr.masking.render.surface import skin
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.faces.geometry import face_model, fit_pose
-from openmfr.masking.hull import find_pose, lay_hull, look_up, place_sheet
-from openmfr.masking.surface import SHEET_COLUMNS, SHEET_ROWS, cylinder, sheet_places, skin
+from openmfr.masking.render.hull import find_pose, lay_hull, look_up, place_sheet
+from openmfr.masking.render.surface import SHEET_COLUMNS, SHEET_ROWS, cylinder, sheet_places, skin
 from openmfr.masking.template import Outline
 
 Float32Array = npt.NDArray[np.float32]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.masking import fabric
-from openmfr.masking.patterns import PATTERNS, print_pattern, stamp
-from openmfr.masking.styles import STYLES, draw_template
+from openmfr.masking.styles import STYLES, draw_template, fabric
+from openmfr.masking.styles.patterns import PATTERNS, print_pattern, stamp
 from openmfr.masking.template import USUAL_OUTLINE, MaskTemplate, Outline
 
 
@@ -47,7 +46,6 @@ def test_a_sheet_is_covered_within_and_bare_at_its_corners(style: str, seed: int
     assert (alpha > 128).mean() > 0.6
     assert mask.height.min() >= 0
     assert 0.01 < mask.height.max() < 0.5
-    assert np.isfinite(mask.slope).all()
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -170,17 +168,6 @@ def test_a_pattern_can_be_seen(name: str) -> None:
         assert np.isfinite(sheet.colour).all()
         changed.append(np.abs(sheet.colour - 0.5).max(axis=-1) > 0.02)
     assert np.mean(changed) > 0.002
-
-
-def test_slopes_are_per_share_of_the_sheet() -> None:
-    ramp = np.linspace(0, 1, 50, dtype=np.float32)
-    mask = MaskTemplate(
-        style="own",
-        rgba=np.zeros((50, 50, 4), np.uint8),
-        height=(0.3 * ramp[None] - 0.2 * ramp[:, None] + 0.2).astype(np.float32),
-        outline=USUAL_OUTLINE,
-    )
-    assert np.allclose(mask.slope, [0.3, -0.2], atol=1e-4)
 
 
 def test_an_unknown_style_or_size_is_refused() -> None:

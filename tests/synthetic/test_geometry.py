@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from openmfr.data.geometry import FOLDER, META, PACKED_FILE, Geometry
+from openmfr.data.geometry import FOLDER, META, PACKED_FILE, SETTINGS, Geometry
 from openmfr.data.store import Store
 from openmfr.errors import UserError
 from openmfr.faces.geometry import Float32Array, face_model, fit_pose
@@ -111,8 +112,8 @@ def test_a_store_brings_the_geometry_of_each_of_its_images(masked_store: Store) 
         vertices = geometry.vertices(index)
         assert vertices is not None
         error = np.linalg.norm((vertices - mesh_vertices(face))[:, :2], axis=1)
-        assert error.mean() < 0.6 / 32 * 32  # a hair of 32 pixels; another face is off by more
-        assert error.mean() < 0.3 * np.abs(np.diff(face.landmarks[:2, 0])).item() / 5
+        # Packing costs 1 pixel of 112 in the mean; Face Mesh's own error is 2.5.
+        assert error.mean() < 0.6
 
 
 def test_geometry_does_not_change_the_store_or_depend_on_workers(
@@ -136,7 +137,7 @@ def test_a_killed_geometry_is_finished_by_the_same_command(
     fingerprint = geometry.fingerprint
     (store.path / FOLDER / META).unlink()
     (store.path / FOLDER / PACKED_FILE).unlink()
-    (store.path / FOLDER / "fitting.json").write_text(_settings(geometry))
+    (store.path / FOLDER / SETTINGS).write_text(json.dumps(geometry.settings))
     again = Geometry.open(make(store.path, geometry=True).path / FOLDER, store)
     assert again.fingerprint == fingerprint
     assert (again.path / PACKED_FILE).read_bytes() == whole
@@ -148,9 +149,3 @@ def test_a_geometry_that_something_else_made_is_not_overwritten(tmp_path: Path) 
     (store.path / FOLDER / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="geometry"):
         make(store.path, geometry=True)
-
-
-def _settings(geometry: Geometry) -> str:
-    import json
-
-    return json.dumps(geometry.settings)

@@ -106,7 +106,7 @@ class Pose:
 
     @property
     def pitch(self) -> float:
-        """Radians; positive looks down."""
+        """Radians; positive looks down, relative to the mean face, which looks up a little."""
         return float(np.arcsin(np.clip(self.rotation[1, 2], -1, 1)))
 
 
@@ -203,10 +203,10 @@ def pack(vertices: npt.NDArray[np.floating], *, size: int) -> Int16Array:
     Returns:
         Shape (`PACKED`,), int16: 94 bytes.
     """
-    model, pose = face_model(), fit_pose(vertices)
+    pose = fit_pose(vertices)
     head = (vertices - pose.shift) @ pose.rotation / pose.scale
-    modes = model.modes.reshape(MODES, -1).astype(np.float64)
-    shape = modes @ (head - model.mean).ravel() / (modes**2).sum(axis=1)
+    # Not by a matrix product, whose threads may round differently on another machine.
+    shape = np.einsum("kn,n->k", _weighing(), (head - face_model().mean).ravel())
     place = [*_to_vector(pose.rotation), np.log(pose.scale / size), *(pose.shift / size)]
     steps = np.round(np.concatenate([shape, place]) / _STEPS)
     limit = np.iinfo(np.int16)
@@ -237,6 +237,14 @@ def unpack(packed: Int16Array, *, size: int) -> Float32Array:
     shift = (numbers[MODES + 4 :] * size).astype(np.float32)
     vertices: Float32Array = head @ turn.T + shift
     return vertices
+
+
+@cache
+def _weighing() -> Float64Array:
+    """What maps a face's difference from the mean to the weights of the modes, (K, 3V)."""
+    modes = face_model().modes.reshape(MODES, -1).astype(np.float64)
+    weighing: Float64Array = modes / (modes**2).sum(axis=1, keepdims=True)
+    return weighing
 
 
 def _to_vector(rotation: Float64Array) -> Float64Array:

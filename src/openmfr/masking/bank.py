@@ -13,9 +13,8 @@ from PIL import Image
 
 from openmfr.errors import UserError, raise_together
 from openmfr.files import fingerprint
-from openmfr.masking import fabric
 from openmfr.masking.chance import check_weights, pick
-from openmfr.masking.styles import check_style, draw_template
+from openmfr.masking.styles import check_style, draw_template, fabric
 from openmfr.masking.template import USUAL_OUTLINE, EarLoops, MaskTemplate
 
 #: How often each style is drawn by default.

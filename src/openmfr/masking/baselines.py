@@ -13,7 +13,7 @@ import numpy.typing as npt
 from openmfr.faces.geometry import face_model
 from openmfr.faces.rasteriser import rasterise
 from openmfr.masking.render import Masked, Worn, check, unchanged
-from openmfr.masking.surface import SHEET_COLUMNS, SHEET_ROWS, cylinder, sheet_places
+from openmfr.masking.render.surface import SHEET_COLUMNS, SHEET_ROWS, cylinder, sheet_places
 from openmfr.masking.template import MaskTemplate
 
 UInt8Array = npt.NDArray[np.uint8]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 from openmfr.errors import UserError, raise_together
-from openmfr.masking.bank import MaskBank
+from openmfr.masking.bank import STYLE_WEIGHTS, MaskBank
 
 #: "rendered": in 3D, lit as the photo is. "flat": a picture laid over the photo, as 2D tools do.
 #: "erase": the lower half in one colour. The last two are there to be compared with.
@@ -27,10 +27,10 @@ class StyleWeights:
         scarf: Scarves and gaiters.
     """
 
-    surgical: float = 0.45
-    kn95: float = 0.15
-    cloth: float = 0.30
-    scarf: float = 0.10
+    surgical: float = STYLE_WEIGHTS["surgical"]
+    kn95: float = STYLE_WEIGHTS["kn95"]
+    cloth: float = STYLE_WEIGHTS["cloth"]
+    scarf: float = STYLE_WEIGHTS["scarf"]
 
     def __post_init__(self) -> None:
         weights = asdict(self)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from openmfr.errors import UserError
 from openmfr.faces.geometry import face_model
-from openmfr.masking.surface import border_loops, cylinder
+from openmfr.masking.render.surface import border_loops, cylinder
 from openmfr.masking.template import USUAL_OUTLINE, EarLoops, Outline
 
 #: Sides that a guide may have, pixels.

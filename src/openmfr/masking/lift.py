@@ -9,12 +9,11 @@ import numpy.typing as npt
 
 from openmfr.errors import UserError
 from openmfr.faces.geometry import face_model
-from openmfr.masking import fabric
-from openmfr.masking.draw import NOTHING, SAMPLES, draw_sheet
-from openmfr.masking.hull import find_pose, lay_hull, place_sheet
 from openmfr.masking.render import check
-from openmfr.masking.styles import SIZES
-from openmfr.masking.surface import SHEET_COLUMNS, SHEET_ROWS, sheet_places, skin
+from openmfr.masking.render.draw import NOTHING, SAMPLES, draw_sheet
+from openmfr.masking.render.hull import find_pose, lay_hull, place_sheet
+from openmfr.masking.render.surface import SHEET_COLUMNS, SHEET_ROWS, sheet_places, skin
+from openmfr.masking.styles import SIZES, fabric
 from openmfr.masking.template import USUAL_OUTLINE, Outline
 
 UInt8Array = npt.NDArray[np.uint8]

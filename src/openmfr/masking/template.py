@@ -11,7 +11,6 @@ front, positive is right in the picture) and a height in eye spans (positive is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -115,11 +114,3 @@ class MaskTemplate:
     outline: Outline
     loops: EarLoops | None = None
     gloss: float = 0.0
-
-    @cached_property
-    def slope(self) -> Float32Array:
-        """How the height changes over the sheet: per u and per v, float32, shape (S, S, 2)."""
-        rows, columns = self.height.shape
-        down, along = np.gradient(self.height)
-        slope: Float32Array = np.stack([along * (columns - 1), down * (rows - 1)], axis=-1)
-        return slope.astype(np.float32)

@@ -22,7 +22,7 @@ from openmfr.faces.geometry import pack
 from openmfr.run import progress
 from openmfr.synthetic.head import head_model, weighted_sum
 from openmfr.synthetic.identity import Identity, image_rng, make_identity
-from openmfr.synthetic.render import Face, _Camera
+from openmfr.synthetic.render import Camera, Face
 from openmfr.synthetic.shot import draw_shot
 from openmfr.workers import do_all
 
@@ -123,7 +123,7 @@ def _head_vertices(identity: Identity, rng: np.random.Generator, size: int) -> F
     shot = draw_shot(rng)
     model = head_model()
     moved = identity.shape + weighted_sum(shot.expression, model.expression_modes)
-    return _Camera(shot, model.landmarks(moved), size).project(moved)
+    return Camera(shot, model.landmarks(moved), size).project(moved)
 
 
 @cache

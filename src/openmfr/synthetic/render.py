@@ -87,7 +87,7 @@ def render_face(identity: Identity, *, rng: np.random.Generator, size: int = TEM
     shot = draw_shot(rng)
     model = head_model()
     moved = identity.shape + weighted_sum(shot.expression, model.expression_modes)
-    camera = _Camera(shot, model.landmarks(moved), size)
+    camera = Camera(shot, model.landmarks(moved), size)
     head = camera.project(moved)
     canvas = _Canvas(size * _SUPERSAMPLING, shot)
     for surface in _surfaces(identity, shot, moved, head, camera):
@@ -102,7 +102,7 @@ def render_face(identity: Identity, *, rng: np.random.Generator, size: int = TEM
     )
 
 
-class _Camera:
+class Camera:
     """Perspective, then the similarity that brings the landmarks to the template."""
 
     def __init__(self, shot: Shot, landmarks: Float64Array, size: int) -> None:
@@ -170,7 +170,7 @@ class _Canvas:
 
 
 def _surfaces(
-    identity: Identity, shot: Shot, moved: Float32Array, head: Float32Array, camera: _Camera
+    identity: Identity, shot: Shot, moved: Float32Array, head: Float32Array, camera: Camera
 ) -> Iterator[_Surface]:
     model = head_model()
     yield _Surface(

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.faces.rasteriser import compiled
-from openmfr.masking.draw import NOTHING
-from openmfr.masking.light import BLUR, LIGHT, NOISE, skin_likeness
+from openmfr.masking.render.draw import NOTHING
+from openmfr.masking.render.light import BLUR, LIGHT, NOISE, skin_likeness
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from openmfr.errors import UserError
 from openmfr.faces.geometry import VERTICES, face_model
 from openmfr.faces.rasteriser import compiled
-from openmfr.masking.blend import blend, margin
-from openmfr.masking.draw import draw_face, draw_sheet, shade_sheet
-from openmfr.masking.hull import find_pose, lay_hull, place_sheet
-from openmfr.masking.light import read_photo, skin_vertices, vertex_normals
-from openmfr.masking.loops import draw_loops, place_loops
-from openmfr.masking.surface import SHEET_COLUMNS, SHEET_ROWS, sheet_places, skin
+from openmfr.masking.render.blend import blend, margin
+from openmfr.masking.render.draw import draw_face, draw_sheet, shade_sheet
+from openmfr.masking.render.hull import find_pose, lay_hull, place_sheet
+from openmfr.masking.render.light import read_photo, skin_vertices, vertex_normals
+from openmfr.masking.render.loops import draw_loops, place_loops
+from openmfr.masking.render.surface import SHEET_COLUMNS, SHEET_ROWS, sheet_places, skin
 from openmfr.masking.template import MaskTemplate, Outline
 
 UInt8Array = npt.NDArray[np.uint8]

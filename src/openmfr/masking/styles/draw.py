@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from openmfr.errors import UserError, nearest
-from openmfr.masking.cloth import draw_cloth
-from openmfr.masking.kn95 import draw_kn95
-from openmfr.masking.scarf import draw_scarf
-from openmfr.masking.surgical import draw_surgical
+from openmfr.masking.styles.cloth import draw_cloth
+from openmfr.masking.styles.kn95 import draw_kn95
+from openmfr.masking.styles.scarf import draw_scarf
+from openmfr.masking.styles.surgical import draw_surgical
 from openmfr.masking.template import MaskTemplate
 
 _DRAW: dict[str, Callable[[np.random.Generator, int], MaskTemplate]] = {

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.faces.rasteriser import compiled
-from openmfr.masking.camera import luminance
-from openmfr.masking.light import BLACK, CAST, EXPOSURE, LIGHT, SATURATION, irradiance
+from openmfr.masking.render.camera import luminance
+from openmfr.masking.render.light import BLACK, CAST, EXPOSURE, LIGHT, SATURATION, irradiance
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from openmfr.masking import fabric
+from openmfr.masking.styles import fabric
 
 _SYLLABLES = ("ka", "lo", "mi", "ru", "ten", "so", "va", "ni", "bel", "or", "da", "fi", "ex", "um")
 _WORDS = ("HELLO", "SMILE", "STAY SAFE", "TEAM", "LOVE", "2020", "HOPE", "COFFEE", "GO")

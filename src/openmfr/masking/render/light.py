@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from openmfr.faces.geometry import face_model
 from openmfr.faces.rasteriser import compiled
-from openmfr.masking.camera import luminance, read_levels, read_sharpness, read_variety
-from openmfr.masking.surface import Int32Array, border_loops
+from openmfr.masking.render.camera import luminance, read_levels, read_sharpness, read_variety
+from openmfr.masking.render.surface import Int32Array, border_loops
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]

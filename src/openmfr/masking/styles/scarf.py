@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from openmfr.masking import fabric, patterns
 from openmfr.masking.chance import pick
-from openmfr.masking.cloth import weave
+from openmfr.masking.styles import fabric, patterns
+from openmfr.masking.styles.cloth import weave
 from openmfr.masking.template import MaskTemplate, Outline
 
 _KINDS: dict[str, float] = {"gaiter": 0.45, "bandana": 0.30, "scarf": 0.25}

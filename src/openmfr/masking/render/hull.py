@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.faces.rasteriser import compiled
-from openmfr.masking.surface import (
+from openmfr.masking.render.surface import (
     COLUMNS,
     LEFT,
     ROWS,

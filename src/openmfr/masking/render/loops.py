@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.faces.rasteriser import compiled
-from openmfr.masking.draw import light_colour
-from openmfr.masking.hull import look_up
-from openmfr.masking.light import skin_likeness
+from openmfr.masking.render.draw import light_colour
+from openmfr.masking.render.hull import look_up
+from openmfr.masking.render.light import skin_likeness
 from openmfr.masking.template import AXIS_Z
 
 UInt8Array = npt.NDArray[np.uint8]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from openmfr.masking import fabric
 from openmfr.masking.chance import pick
+from openmfr.masking.styles import fabric
 from openmfr.masking.template import EarLoops, MaskTemplate, Outline
 
 _COLOURS: dict[str, float] = {

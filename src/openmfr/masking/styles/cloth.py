@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from openmfr.masking import fabric, patterns
 from openmfr.masking.chance import pick
+from openmfr.masking.styles import fabric, patterns
 from openmfr.masking.template import EarLoops, MaskTemplate, Outline
 
 _PATTERNS: dict[str, float] = {
