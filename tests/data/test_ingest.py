@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -122,6 +123,19 @@ def test_a_folder_of_photos_becomes_faces_labels_and_reasons(photos: Path, tmp_p
     }
     assert (summary.photos, summary.faces, summary.identities, summary.left_out) == (8, 3, 2, 1)
     assert summary.rejected["face too small"] == 2
+
+
+def test_a_photo_whose_name_is_no_text_is_read_and_its_name_escaped(
+    photos: Path, tmp_path: Path
+) -> None:
+    folder = photos / "Bob"
+    try:
+        (folder / "1.png").rename(folder / os.fsdecode(b"caf\xe9.png"))  # Latin-1
+    except OSError as error:
+        pytest.skip(f"this file system takes no such name: {error}")
+    run(photos, tmp_path / "out")
+    sources = Store(tmp_path / "out").column("source")
+    assert sources == ["Ann/1.jpg", "Ann/2.jpg", "Bob/caf\\xe9.png"]
 
 
 def test_of_several_faces_the_largest_central_one_is_taken_and_it_is_said(

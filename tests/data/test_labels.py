@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,3 +125,24 @@ def test_an_unknown_person_cannot_be_kept(labels: Labels) -> None:
     unknown = np.where(np.arange(len(labels)) == 5, -1, labels.identity)
     with pytest.raises(UserError, match="row 5, keep"):
         labels.child(identity=unknown)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "found"),
+    [
+        ("identity", pa.array([1.5] * 48), "identity: found double; allowed: int64"),
+        ("keep", pa.array(["yes"] * 48), "keep: found string; allowed: bool"),
+        ("is_masked", pa.array([True] * 5 + [None] * 43), "row 5, is_masked: found nothing"),
+    ],
+)
+def test_a_column_that_another_program_changed_is_named(
+    labels: Labels, tmp_path: Path, name: str, column: pa.Array, found: str
+) -> None:
+    path = tmp_path / "labels.parquet"
+    labels.write(path)
+    table = pq.read_table(path)
+    assert table.num_rows == len(column)
+    changed = table.set_column(table.schema.get_field_index(name), name, column)
+    pq.write_table(changed, path)
+    with pytest.raises(UserError, match=found):
+        Labels.read(path)

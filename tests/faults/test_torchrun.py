@@ -170,25 +170,43 @@ def test_a_run_of_two_ranks_goes_on_with_three_and_ends_with_one(
     assert losses[-1] < 0.6 * losses[0]
 
 
+def machine(port: int, *, is_host: bool) -> list[str]:
+    """One machine of one or two that train together; they meet at the host."""
+    launcher = ["--nnodes", "1:2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    launcher += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--max-restarts", "3"]
+    launcher += ["--rdzv-id", "faces", "--local-addr", "127.0.0.1"]
+    launcher += ["--rdzv-conf", f"last_call_timeout=5,is_host={str(is_host).lower()}"]
+    return command("run", *launcher, recipe="long_recipe:toy")
+
+
+def ranks_that_wrote(run: Path) -> int:
+    last = CheckpointFolder(run / "checkpoints").last()
+    assert last is not None
+    return len(list((last / "head").glob("*.safetensors")))
+
+
 def test_training_goes_on_when_one_of_two_machines_is_lost(
     folder: Path, start: Callable[[Sequence[str]], subprocess.Popen[str]]
 ) -> None:
-    launcher = ["--nnodes", "1:2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
-    launcher += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--max-restarts", "3"]
-    launcher += ["--rdzv-id", "faces", "--local-addr", "127.0.0.1"]
-    first, second = (
-        start(
-            command(
-                "run",
-                *launcher,
-                "--rdzv-conf",  # the machine where they meet is the one that stays
-                f"last_call_timeout=5,is_host={is_host}",
-                recipe="long_recipe:toy",
-            )
-        )
-        for is_host in ("true", "false")
-    )
+    port = free_port()
+    first, second = (start(machine(port, is_host=is_host)) for is_host in (True, False))
     wait_for_step(first, folder / "run", 14)
+    assert ranks_that_wrote(folder / "run") == 2
     kill_all(second)
     finish(first)
     assert last_step(folder / "run") == 250
+    assert ranks_that_wrote(folder / "run") == 1
+
+
+def test_a_machine_that_comes_later_joins_the_training(
+    folder: Path, start: Callable[[Sequence[str]], subprocess.Popen[str]]
+) -> None:
+    port = free_port()
+    first = start(machine(port, is_host=True))
+    wait_for_step(first, folder / "run", 14)
+    assert ranks_that_wrote(folder / "run") == 1
+    second = start(machine(port, is_host=False))
+    finish(first)
+    finish(second)
+    assert last_step(folder / "run") == 250
+    assert ranks_that_wrote(folder / "run") == 2

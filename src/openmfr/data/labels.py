@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmfr.data.store import Store
-from openmfr.errors import UserError
+from openmfr.errors import UserError, raise_together
 from openmfr.files import atomic_path, fingerprint
 
 FORMAT_VERSION = 1
@@ -228,7 +228,8 @@ class Labels:
         """Read a table.
 
         Raises:
-            UserError: If the file is missing, no Parquet, or no label table.
+            UserError: If the file is missing, no Parquet, or no label table, or columns have other
+                types or gaps; these are named together.
         """
         try:
             table = pq.read_table(path)
@@ -248,6 +249,7 @@ class Labels:
                 allowed=f"the columns {', '.join(_COLUMNS)}, format version {FORMAT_VERSION}",
                 next_step="make the table again with openmfr ingest",
             )
+        raise_together([fault for name in _COLUMNS for fault in _faults(table, name, path)])
         columns = {name: _from_arrow(name, table.column(name)) for name in _COLUMNS}
         return cls(
             **columns,
@@ -258,6 +260,34 @@ class Labels:
 
 _COLUMNS = tuple(f.name for f in fields(Labels) if f.name not in ("store_fingerprint", "parent"))
 _TEXT_COLUMNS = ("reason", "mask_style", "group")
+_TYPES = {
+    "identity": pa.int64(),
+    "keep": pa.bool_(),
+    "center_score": pa.float32(),
+    "is_masked": pa.bool_(),
+    **dict.fromkeys(_TEXT_COLUMNS, pa.string()),
+}
+
+
+def _faults(table: pa.Table, name: str, path: Path | str) -> list[UserError]:
+    """What another program may have made of a column."""
+    column, wanted = table.column(name), _TYPES[name]
+    found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    where, next_step = f"{path}, {name}", "make the table again with openmfr ingest"
+    if found not in (wanted, pa.large_string() if wanted == pa.string() else wanted):
+        error = UserError(where=where, found=f"{found}", allowed=f"{wanted}", next_step=next_step)
+        return [error]
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        return [
+            UserError(
+                where=f"{path}, row {row}, {name}",
+                found="nothing",
+                allowed=f"{wanted}",
+                next_step=next_step,
+            )
+        ]
+    return []
 
 
 def _bytes_of(column: npt.NDArray[Any]) -> bytes:

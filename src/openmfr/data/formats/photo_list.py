@@ -39,12 +39,15 @@ class PhotoList:
         sources: Path of each photo below the root; number of each image in a RecordIO.
         identity_names: Who is on each, None where nobody says; a RecordIO tells when it is read.
         left_out: How many files of the folder have no photo's suffix.
+        files: The paths as the system has them, where a name is no UTF-8 text and its source shows
+            the odd bytes escaped; as `sources` if None.
     """
 
     root: Path
     sources: Sequence[str]
     identity_names: Sequence[str | None]
     left_out: int = 0
+    files: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -60,6 +63,7 @@ class PhotoList:
             self,
             sources=self.sources[start:stop],
             identity_names=self.identity_names[start:stop],
+            files=self.files[start:stop] if self.files else None,
         )
 
     def open(self, index: int) -> tuple[str | None, Path | bytes]:
@@ -67,15 +71,17 @@ class PhotoList:
         if self.is_recordio:
             identity, image = _records(self.root)[int(self.sources[index])]
             return str(identity), image
-        return self.identity_names[index], self.root / self.sources[index]
+        return self.identity_names[index], self.root / (self.files or self.sources)[index]
 
     def fingerprint(self) -> str:
         """Identify the list: names, identities and file sizes; not the folder's own name."""
         if self.is_recordio:
             return fingerprint(str(len(self)), str(self.root.stat().st_size))
         lines = (
-            f"{source}\t{name}\t{_file_size(self.root / source)}"
-            for source, name in zip(self.sources, self.identity_names, strict=True)
+            f"{source}\t{name}\t{_file_size(self.root / file)}"
+            for source, name, file in zip(
+                self.sources, self.identity_names, self.files or self.sources, strict=True
+            )
         )
         return fingerprint("\n".join(lines))
 
@@ -173,12 +179,14 @@ def _from_folders(root: Path) -> PhotoList:
                 left_out += 1
                 continue
             identity = None if below == Path() else _printable(below.as_posix())
-            found.append((_printable((below / name).as_posix()), identity))
+            file = (below / name).as_posix()
+            found.append((_printable(file), identity, file))
     found.sort(key=lambda photo: photo[0])
     return PhotoList(
         root=root,
-        sources=[source for source, _ in found],
-        identity_names=[identity for _, identity in found],
+        sources=[source for source, _, _ in found],
+        identity_names=[identity for _, identity, _ in found],
+        files=[file for _, _, file in found],
         left_out=left_out,
     )
 
@@ -246,5 +254,5 @@ def _file_size(path: Path) -> int:
 
 
 def _printable(name: str) -> str:
-    """Make a file's name text: bytes that are not UTF-8 are escaped, and the file not found."""
+    """Make a file's name text: bytes that are not UTF-8 are escaped."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
