@@ -41,6 +41,7 @@ def printed(size: int = 128) -> MaskTemplate:
 
 def worn(mask: MaskTemplate, vertices: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     skin = np.full((SIDE, SIDE, 3), (205, 165, 145), np.uint8)
+    skin[:24] = (60, 90, 200)  # a picture of one hue would count as toned, and tone the mask
     return render_mask(skin, vertices, mask).image
 
 
