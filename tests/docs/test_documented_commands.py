@@ -9,6 +9,7 @@ includes from examples/ have tests of their own.)
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -78,10 +79,10 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 @cache
-def flags_of(verb: str) -> frozenset[str]:
-    """The flags that a verb's help lists."""
+def flags_of(*verb: str) -> frozenset[str]:
+    """The flags that the help of a verb, or of one of its parts, lists."""
     shown = subprocess.run(
-        [sys.executable, "-m", "openmfr", verb, "--help"],
+        [sys.executable, "-m", "openmfr", *verb, "--help"],
         capture_output=True,
         text=True,
         check=True,
@@ -95,9 +96,12 @@ def check_openmfr(words: list[str], where: str) -> None:
     if words[0] in ("--help", "--version") or words[0].isupper():
         return
     assert words[0] in VERBS, f"{where}: no verb {words[0]}"
+    parts = getattr(importlib.import_module(f"openmfr.cli.{words[0]}"), "PARTS", {})
+    verb = words[:2] if len(words) > 1 and parts else words[:1]
+    assert len(verb) == 1 or verb[1] in parts, f"{where}: openmfr {words[0]} has no {verb[1]}"
     flags = {word.partition("=")[0] for word in words if word.startswith("--")}
-    unknown = flags - flags_of(words[0])
-    assert not unknown, f"{where}: openmfr {words[0]} has no {', '.join(unknown)}"
+    unknown = flags - flags_of(*verb)
+    assert not unknown, f"{where}: openmfr {' '.join(verb)} has no {', '.join(unknown)}"
 
 
 def test_the_tutorial_comes_first_and_has_something_to_run() -> None:

@@ -36,10 +36,10 @@ MODES: Final = 40
 #: Numbers of int16 that a packed face takes: 94 bytes.
 PACKED: Final = MODES + 7
 
-# A face of a photo is reconstructed from a crop of so many pixels, wider than
-# an aligned one.
+# A face of a photo is reconstructed from a crop of so many pixels, so much wider than an aligned
+# one; a masked face may be found in one width and not in another.
 _CROP_SIZE: Final = 256
-_CROP_REACH: Final = 1.6
+_REACHES: Final = (1.6, 1.2, 2.2)
 
 # Steps of the packed numbers: shape in standard deviations, rotation in radians, logarithm of the
 # scale, shift in sizes of the image. Together they move a vertex by less than 0.02 of 112 pixels.
@@ -124,17 +124,18 @@ class GeometryProvider(Protocol):
         """
 
 
-def crop_around(landmarks: Float64Array, size: int) -> Float64Array:
-    """Frame a face upright with its surroundings, 1.6 times as wide as an aligned face.
+def crop_around(landmarks: Float64Array, size: int, *, reach: float = _REACHES[0]) -> Float64Array:
+    """Frame a face upright with its surroundings.
 
     Args:
         landmarks: Its five landmarks in pixels of a photo, shape (5, 2).
         size: Edge of the crop in pixels.
+        reach: Width of the crop in widths of an aligned face.
 
     Returns:
         Similarity from the crop's pixels to the photo's, shape (2, 3), for `faces.align.warp`.
     """
-    zoom = size / (_CROP_REACH * TEMPLATE_SIZE)
+    zoom = size / (reach * TEMPLATE_SIZE)
     middle = (TEMPLATE_SIZE - 1) / 2
     return similarity((ARCFACE_TEMPLATE - middle) * zoom + (size - 1) / 2, landmarks)
 
@@ -152,14 +153,15 @@ def reconstruct_in_photo(
     Returns:
         Vertices in pixels of the photo, shape (V, 3), float32, or None where no face is found.
     """
-    crop_to_photo = crop_around(landmarks, _CROP_SIZE)
-    vertices = provider.reconstruct(warp(photo, crop_to_photo, _CROP_SIZE))
-    if vertices is None:
-        return None
-    linear, shift = crop_to_photo[:, :2], crop_to_photo[:, 2]
-    depth = vertices[:, 2:] * np.hypot(linear[0, 0], linear[1, 0])
-    found: Float32Array = np.hstack([vertices[:, :2] @ linear.T + shift, depth]).astype(np.float32)
-    return found
+    for reach in _REACHES:
+        crop_to_photo = crop_around(landmarks, _CROP_SIZE, reach=reach)
+        vertices = provider.reconstruct(warp(photo, crop_to_photo, _CROP_SIZE))
+        if vertices is not None:
+            linear, shift = crop_to_photo[:, :2], crop_to_photo[:, 2]
+            depth = vertices[:, 2:] * np.hypot(linear[0, 0], linear[1, 0])
+            flat = vertices[:, :2] @ linear.T + shift
+            return np.hstack([flat, depth]).astype(np.float32)
+    return None
 
 
 def fit_pose(vertices: npt.NDArray[np.floating]) -> Pose:
