@@ -196,17 +196,3 @@ def test_training_goes_on_when_one_of_two_machines_is_lost(
     finish(first)
     assert last_step(folder / "run") == 250
     assert ranks_that_wrote(folder / "run") == 1
-
-
-def test_a_machine_that_comes_later_joins_the_training(
-    folder: Path, start: Callable[[Sequence[str]], subprocess.Popen[str]]
-) -> None:
-    port = free_port()
-    first = start(machine(port, is_host=True))
-    wait_for_step(first, folder / "run", 14)
-    assert ranks_that_wrote(folder / "run") == 1
-    second = start(machine(port, is_host=False))
-    finish(first)
-    finish(second)
-    assert last_step(folder / "run") == 250
-    assert ranks_that_wrote(folder / "run") == 2

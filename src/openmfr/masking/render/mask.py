@@ -188,8 +188,9 @@ def _prepare(template: MaskTemplate) -> _Cloth:
     down, along = _hats(height.shape[0], SHEET_ROWS), _hats(height.shape[1], SHEET_COLUMNS)
     mean_down = down / down.sum(axis=0)
     mean_along = along / along.sum(axis=0)
-    coarse = np.einsum("sr,st,tc->rc", mean_down, height, mean_along, optimize=False)
-    fine = height - np.einsum("sr,rc,tc->st", down, coarse, along, optimize=False)
+    # Two factors at a time: all three in one sum take a hundred times as long.
+    coarse = np.einsum("rt,tc->rc", np.einsum("sr,st->rt", mean_down, height), mean_along)
+    fine = height - np.einsum("sc,tc->st", np.einsum("sr,rc->sc", down, coarse), along)
     per_v, per_u = np.gradient(fine)
     per_v *= height.shape[0]
     per_u *= height.shape[1]
