@@ -28,6 +28,27 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def choose_workers(workers: int | None) -> int:
+    """Return how many worker processes a user asked for; one for each CPU by default.
+
+    Raises:
+        UserError: If the number is below 1.
+
+    Example:
+        >>> choose_workers(3)
+        3
+    """
+    workers = usable_cpus() if workers is None else workers
+    if workers < 1:
+        raise UserError(
+            where="workers",
+            found=str(workers),
+            allowed="from 1",
+            next_step="leave it out for one per core",
+        )
+    return workers
+
+
 def do_all(
     function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, what: str
 ) -> Iterator[Result]:

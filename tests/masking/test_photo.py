@@ -88,10 +88,29 @@ def test_a_folder_of_photos_is_masked_and_what_is_not_is_listed(
 def test_a_folder_without_photos_is_one_clear_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "notes.txt").write_text("no photo")
-    assert run_openmfr(["mask", "render", str(tmp_path), str(tmp_path / "out")]) == 2
-    assert "found no photos" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no photo")
+    assert run_openmfr(["mask", "render", str(tmp_path / "empty"), str(tmp_path / "out")]) == 2
+    assert "found no photo among 1 files" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("out", [".", "masked"])
+def test_no_photo_is_ever_overwritten(
+    photos: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (photos / "two.png").read_bytes()
+    assert run_openmfr(["mask", "render", str(photos), str(photos / out)]) == 2
+    assert "a folder outside them" in capsys.readouterr().err
+    assert (photos / "two.png").read_bytes() == before
+
+
+def test_flags_that_photos_do_not_heed_are_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["mask", "render", str(photos), str(tmp_path / "out"), "--kind", "flat"]
+    assert run_openmfr(words) == 2
+    assert "these flags with a store alone" in capsys.readouterr().err
 
 
 def test_a_mask_is_lifted_off_a_photo_and_worn_by_others(people: Store, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def main(
     from openmfr.data.geometry import Geometry
     from openmfr.data.labels import Labels
     from openmfr.data.store import MANIFEST, Store
+    from openmfr.errors import UserError
     from openmfr.masking.augment import Masker
     from openmfr.masking.bank import MaskBank
     from openmfr.masking.config import MaskConfig, StyleWeights
@@ -63,8 +64,16 @@ def main(
         templates=bank_size,
         seed=seed,
     )
+    is_store = (source / MANIFEST).exists()
+    if not is_store and (ratio, kind, labels, geometry) != (1.0, "rendered", None, None):
+        raise UserError(
+            where=str(source),
+            found="photos with --ratio, --kind, --labels or --geometry",
+            allowed="these flags with a store alone",
+            next_step="leave them out, or make a store: openmfr ingest",
+        )
     bank = MaskBank.read(templates) if templates else config.draw_bank()
-    if not (source / MANIFEST).exists():
+    if not is_store:
         photos, left = mask_photos(source, out, bank, seed=seed, workers=workers)
         print(f"{out}: {photos - len(left):,} of {photos:,} photos with every face masked")
         if left:

@@ -33,7 +33,7 @@ from openmfr.faces.geometry import PACKED, VERTICES, Float32Array, GeometryProvi
 from openmfr.faces.mesh_provider import FaceMeshProvider
 from openmfr.files import only_one
 from openmfr.run import progress
-from openmfr.workers import do_all, usable_cpus
+from openmfr.workers import choose_workers, do_all
 
 logger = logging.getLogger(__name__)
 
@@ -95,14 +95,7 @@ def fit_geometry(
             `out`.
     """
     started = time.monotonic()
-    workers = usable_cpus() if workers is None else workers
-    if workers < 1:
-        raise UserError(
-            where="workers",
-            found=str(workers),
-            allowed="from 1",
-            next_step="leave it out for one per core",
-        )
+    workers = choose_workers(workers)
     if not len(store):
         raise UserError(
             where=str(store.path),

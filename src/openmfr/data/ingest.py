@@ -34,7 +34,7 @@ from openmfr.faces.face_mesh import FaceMeshDetector
 from openmfr.faces.photo import PhotoError
 from openmfr.files import fingerprint, only_one, read_json, write_json, write_text
 from openmfr.run import progress
-from openmfr.workers import do_all, usable_cpus
+from openmfr.workers import choose_workers, do_all
 
 logger = logging.getLogger(__name__)
 
@@ -102,14 +102,7 @@ def ingest(
     """
     started = time.monotonic()
     config = config or IngestConfig()
-    workers = usable_cpus() if workers is None else workers
-    if workers < 1:
-        raise UserError(
-            where="workers",
-            found=str(workers),
-            allowed="from 1",
-            next_step="leave it out for one per core",
-        )
+    workers = choose_workers(workers)
     listed = list_photos(photos, listing=labels)
     if listed.is_recordio:
         config = replace(config, is_aligned=True)

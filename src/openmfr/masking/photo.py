@@ -14,18 +14,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from openmfr.data.formats.photo_list import PhotoList, list_photos
 from openmfr.errors import UserError
 from openmfr.faces.detect import Detector
 from openmfr.faces.face_mesh import FaceMeshDetector
 from openmfr.faces.geometry import Float32Array, GeometryProvider, reconstruct_in_photo
 from openmfr.faces.mesh_provider import FaceMeshProvider
-from openmfr.faces.photo import PHOTO_SUFFIXES, PhotoError, read_photo
+from openmfr.faces.photo import PhotoError, read_photo
 from openmfr.files import atomic_path, write_text
 from openmfr.masking.bank import MaskBank
 from openmfr.masking.render import render_mask
 from openmfr.masking.wear import draw_wear
 from openmfr.run import progress
-from openmfr.workers import do_all, usable_cpus
+from openmfr.workers import choose_workers, do_all
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -106,7 +107,7 @@ def mask_photo(
 def mask_photos(
     photos: Path, out: Path, bank: MaskBank, *, seed: int, workers: int | None = None
 ) -> tuple[int, list[tuple[str, str]]]:
-    """Mask all photos of a folder into another; photos that are there already are kept.
+    """Mask all photos of a folder into another; repeated, it writes the same again.
 
     Args:
         photos: Folder of photos, searched with its subfolders.
@@ -120,33 +121,38 @@ def mask_photos(
         without a face; these are not written.
 
     Raises:
-        UserError: If there are no photos.
+        UserError: If there are no photos, or `out` is the folder of the photos or lies in it.
     """
-    names = sorted(
-        str(path.relative_to(photos))
-        for path in photos.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
-    )
-    if not names:
+    workers = choose_workers(workers)
+    if out.resolve().is_relative_to(photos.resolve()):
+        raise UserError(
+            where=str(out),
+            found="a folder among the photos",
+            allowed="a folder outside them, so that no photo is overwritten",
+            next_step="name another folder",
+        )
+    listed = list_photos(photos)
+    if listed.is_recordio:
         raise UserError(
             where=str(photos),
-            found="no photos",
-            allowed=f"files that end in {', '.join(sorted(PHOTO_SUFFIXES))}",
-            next_step="name a folder of photos, or a store",
+            found="a RecordIO",
+            allowed="a folder of photos, or a store",
+            next_step="openmfr ingest makes a store of it",
         )
-    chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
+    chunks = [
+        listed.part(start, min(start + _CHUNK, len(listed)))
+        for start in range(0, len(listed), _CHUNK)
+    ]
     left: list[tuple[str, str]] = []
-    job = partial(_mask_chunk, photos, out, bank, seed)
-    with progress("mask render", total=len(names), unit="photos") as advance:
-        for count, unmasked in do_all(
-            job, chunks, workers=workers or usable_cpus(), what="mask render"
-        ):
+    job = partial(_mask_chunk, out, bank, seed)
+    with progress("mask render", total=len(listed), unit="photos") as advance:
+        for count, unmasked in do_all(job, chunks, workers=workers, what="mask render"):
             left += unmasked
             advance(count)
     table = io.StringIO()
     csv.writer(table).writerows([("photo", "reason"), *sorted(left)])
     write_text(out / UNMASKED, table.getvalue())
-    return len(names), sorted(left)
+    return len(listed), sorted(left)
 
 
 @cache
@@ -155,12 +161,12 @@ def _models() -> tuple[FaceMeshDetector, FaceMeshProvider]:
 
 
 def _mask_chunk(
-    photos: Path, out: Path, bank: MaskBank, seed: int, names: Sequence[str]
+    out: Path, bank: MaskBank, seed: int, photos: PhotoList
 ) -> tuple[int, list[tuple[str, str]]]:
     left = []
-    for name in names:
+    for index, name in enumerate(photos.sources):
         try:
-            photo = read_photo(photos / name).pixels
+            photo = read_photo(photos.open(index)[1]).pixels
         except PhotoError as error:
             left.append((name, str(error)))
             continue
@@ -172,7 +178,7 @@ def _mask_chunk(
             left.append((name, reason if faces else "no face found"))
         if masked.styles:
             _save(out / name, masked.image)
-    return len(names), left
+    return len(photos), left
 
 
 def _save(path: Path, image: UInt8Array) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from openmfr.data.formats.photo_list import list_photos
 from openmfr.data.geometry import Geometry
 from openmfr.data.store import MANIFEST, Store
 from openmfr.errors import UserError
@@ -17,7 +18,7 @@ from openmfr.faces.detect import choose_face
 from openmfr.faces.face_mesh import FaceMeshDetector
 from openmfr.faces.geometry import Float32Array, crop_around
 from openmfr.faces.mesh_provider import FaceMeshProvider
-from openmfr.faces.photo import PHOTO_SUFFIXES, PhotoError, read_photo
+from openmfr.faces.photo import PhotoError, read_photo
 from openmfr.masking.bank import MaskBank
 from openmfr.masking.baselines import overlay_flat
 from openmfr.masking.render import render_mask
@@ -79,12 +80,12 @@ def _of_store(store: Store, count: int, path: Path | None) -> list[tuple[UInt8Ar
 
 
 def _of_photos(folder: Path, count: int, size: int) -> list[tuple[UInt8Array, Float32Array]]:
-    names = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
+    listed = list_photos(folder)
     detector, provider = FaceMeshDetector(), FaceMeshProvider()
     faces = []
-    for place in _spread(len(names), count) if names else []:
+    for place in _spread(len(listed), count):
         try:
-            photo = read_photo(names[place]).pixels
+            photo = read_photo(listed.open(place)[1]).pixels
         except PhotoError:
             continue
         found = detector.detect(photo)

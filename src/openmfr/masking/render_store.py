@@ -23,10 +23,9 @@ from openmfr.data.store import (
     encode_jpeg,
     finished_store,
 )
-from openmfr.errors import UserError
 from openmfr.masking.augment import Masker
 from openmfr.run import progress
-from openmfr.workers import do_all, usable_cpus
+from openmfr.workers import choose_workers, do_all
 
 LABELS: Final = "labels.parquet"
 
@@ -72,11 +71,7 @@ def render_store(
             in the folder.
     """
     labels.check_store(store)
-    workers = usable_cpus() if workers is None else workers
-    if workers < 1:
-        raise UserError(
-            where="workers", found=str(workers), allowed="from 1", next_step="leave it out"
-        )
+    workers = choose_workers(workers)
     settings = {
         "made_by": "openmfr mask render",
         "renderer_version": RENDERER_VERSION,
@@ -119,7 +114,8 @@ def _write_missing(writer: StoreWriter, store: Store, masker: Masker, workers: i
 def _write_shard(writer: StoreWriter, store: Store, masker: Masker, shard: int) -> int:
     encoded, styles = [], []
     for index in store.shards[shard]:
-        masked = masker.mask(store.decode(index), index=index)
+        is_due = masker.is_due(index)
+        masked = masker.mask(store.decode(index), index=index) if is_due else None
         encoded.append(
             store.read(index) if masked is None else encode_jpeg(masked[0].image, quality=_QUALITY)
         )

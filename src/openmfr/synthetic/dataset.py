@@ -20,7 +20,7 @@ from openmfr.run import progress
 from openmfr.synthetic.geometry import write_exact_geometry
 from openmfr.synthetic.identity import image_rng, make_identity
 from openmfr.synthetic.render import render_face
-from openmfr.workers import do_all, usable_cpus
+from openmfr.workers import choose_workers, do_all
 
 #: Raised whenever the same settings make other images, so that old and new are never mixed.
 GENERATOR_VERSION = 1
@@ -117,11 +117,7 @@ def synthesise(
         UserError: If a value is out of range, or something else stands in the folder.
     """
     config = SynthConfig(identities=identities, images=images, seed=seed, size=size)
-    workers = usable_cpus() if workers is None else workers
-    if workers < 1:
-        raise UserError(
-            where="workers", found=str(workers), allowed="from 1", next_step="leave it out"
-        )
+    workers = choose_workers(workers)
     settings = {
         "made_by": "openmfr synth",
         "generator_version": GENERATOR_VERSION,
