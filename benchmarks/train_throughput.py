@@ -2,7 +2,8 @@
 
 The bare loop is what remains when everything else is free: forward, backward and optimizer step of
 the same backbone, head and optimizer in the same precision, on one batch that lies ready. The
-trainer reads a store, decodes, augments, clips, schedules and logs. Both run in turn, repeatedly.
+trainer reads a store, decodes, augments, clips, schedules and logs. Both run in turn, repeatedly,
+in one process that keeps its freed pages as `openmfr train` does: else the C library decides.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 from reporting import Row, arguments, paired, report
 
+from openmfr.device import keep_freed_pages
 from openmfr.heads import build_head
 from openmfr.models import build_backbone
 from openmfr.recipes import tiny_real
@@ -66,6 +68,7 @@ def bare_rate(config: TrainConfig, steps: int) -> float:
 
 def main() -> None:
     options = arguments(__doc__ or "")
+    keep_freed_pages()
     steps, repeats = (41, 2) if options.quick else (121, 5)
     recipe = tiny_real()
     epochs = steps * recipe.batch_size / (IDENTITIES * IMAGES)

@@ -17,9 +17,10 @@ def main(*, out: Path = Path("demo"), device: str | None = None) -> None:
         device: cpu, cuda or cuda:N; a GPU where there is one by default.
     """
     from openmfr.demo import run_demo
-    from openmfr.device import choose_device
+    from openmfr.device import choose_device, keep_freed_pages
     from openmfr.evaluation.wording import summary
 
+    keep_freed_pages()
     demo = run_demo(out, device=choose_device(device))
     print(summary("network", demo.network))
     print(summary("fine-tuned on masks", demo.cured))

@@ -71,7 +71,7 @@ def main(
         workers: Processes that decode images; none beside a CPU and four beside a GPU by default.
         dry_run: Say what would be done: shapes, schedule, memory, steps; and stop.
     """
-    from openmfr.device import choose_device, own_device
+    from openmfr.device import choose_device, keep_freed_pages, own_device
     from openmfr.distributed import joined
     from openmfr.errors import UserError
     from openmfr.recipes import is_papers, load_recipe
@@ -115,6 +115,7 @@ def main(
         for name, text in training.describe().items():
             print(f"{name:<14} {text}")
         return
+    keep_freed_pages()
     chosen = own_device(choose_device(device))
     with joined(chosen) as ranks:
         if not ranks.is_first:
