@@ -20,6 +20,9 @@ from openmfr.checkpoint import Checkpoint, CheckpointFolder
 
 pytestmark = pytest.mark.slow
 
+#: Long enough that a machine can be lost or join on the way; 100 images in batches of 16.
+LONG_EPOCHS, LONG_STEPS = 120, 750
+
 RECIPE = """
 from dataclasses import replace
 from openmfr.recipes import tiny_synthetic
@@ -44,7 +47,7 @@ def toy():
 def folder(tmp_path: Path) -> Path:
     make_store(tmp_path / "store", identities=14, images=10)
     (tmp_path / "toy_recipe.py").write_text(RECIPE.replace("EPOCHS", "6"))
-    (tmp_path / "long_recipe.py").write_text(RECIPE.replace("EPOCHS", "40"))
+    (tmp_path / "long_recipe.py").write_text(RECIPE.replace("EPOCHS", str(LONG_EPOCHS)))
     return tmp_path
 
 
@@ -70,7 +73,12 @@ def start(folder: Path) -> Iterator[Callable[[Sequence[str]], subprocess.Popen[s
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                # Else the launcher publishes its address in the first round alone.
+                "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+            },
         )
         started.append(process)
         return process
@@ -194,5 +202,19 @@ def test_training_goes_on_when_one_of_two_machines_is_lost(
     assert ranks_that_wrote(folder / "run") == 2
     kill_all(second)
     finish(first)
-    assert last_step(folder / "run") == 250
+    assert last_step(folder / "run") == LONG_STEPS
     assert ranks_that_wrote(folder / "run") == 1
+
+
+def test_a_machine_that_comes_later_joins_the_training(
+    folder: Path, start: Callable[[Sequence[str]], subprocess.Popen[str]]
+) -> None:
+    port = free_port()
+    first = start(machine(port, is_host=True))
+    wait_for_step(first, folder / "run", 14)
+    assert ranks_that_wrote(folder / "run") == 1
+    second = start(machine(port, is_host=False))
+    finish(first)
+    finish(second)
+    assert last_step(folder / "run") == LONG_STEPS
+    assert ranks_that_wrote(folder / "run") == 2
