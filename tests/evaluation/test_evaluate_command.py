@@ -55,8 +55,7 @@ def test_mistakes_are_one_clear_line(
 ) -> None:
     folder, out = str(embedded.path), str(embedded.path.parent / "report")
     mistakes = {
-        ("pairs", folder): "--pairs: found nothing",
-        ("identities", folder, "--pairs", "list.csv"): "--pairs: found list.csv",
+        ("pear", folder): "openmfr evaluate WHAT: found pear",
         ("identities",): "EMBEDDINGS: found none",
         ("identities", folder, folder): "two folders of one name",
         ("identities", str(embedded.path.parent)): "no readable folder of embeddings",

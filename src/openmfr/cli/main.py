@@ -137,7 +137,8 @@ def _run(verb: str, words: list[str]) -> int:
 def _choose_part(verb: str, words: list[str], parts: dict[str, str], *, example: str) -> str:
     """Find the part that is meant of a verb that has several; without one, show them and leave."""
     if not words or words[0] in ("-h", "--help"):
-        listed = "\n".join(f"  {part:<10} {summary}" for part, summary in parts.items())
+        width = max(10, *map(len, parts))
+        listed = "\n".join(f"  {part:<{width}} {summary}" for part, summary in parts.items())
         print(
             f"{VERBS[verb]}\n\n"
             f"usage: openmfr {verb} WHAT [ARGUMENTS]      openmfr {verb} WHAT --help explains it.\n"

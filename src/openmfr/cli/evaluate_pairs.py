@@ -1,0 +1,78 @@
+"""`openmfr evaluate pairs`: a list of pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from openmfr.cli.evaluating import Folders
+
+
+def main(
+    embeddings: Folders,
+    *,
+    pairs: Path,
+    out: Path,
+    masked: tuple[Path, ...] = (),
+    labels: Path | None = None,
+    store: Path | None = None,
+    run: Path | None = None,
+    fmr: tuple[float, ...] = (1e-1, 1e-2, 1e-3),
+    replicates: int = 1_000,
+    seed: int = 0,
+) -> None:
+    """Measure embeddings by a list of pairs, and write a report.
+
+    Example: openmfr evaluate pairs lfw-embeddings --pairs pairs.csv --out lfw-report
+
+    Example: openmfr evaluate pairs lfw-embeddings --masked lfw-masked-embeddings --pairs pairs.csv
+    --out lfw-report
+
+    Args:
+        embeddings: Folders that openmfr embed wrote, of one store; the report is about the first.
+        pairs: The list: CSV with path_a, path_b, genuine and, if wanted, fold and kind; or LFW's
+            own pairs.txt. Paths are those that the store calls source.
+        out: Folder for report.html and report.json.
+        masked: For each of EMBEDDINGS, those of the same images with masks (openmfr mask render):
+            every pair is then measured bare (uu), masked with bare (mu), and masked (mm).
+        labels: Who is on each image; the identity names that the store was made with by default.
+        store: Where the embedded store lies now, if it was moved.
+        run: The run that trained the model: its training curves and configuration join the report.
+        fmr: False match rates at which to give FNMR and TAR.
+        replicates: Draws of identities for the 95 % intervals.
+        seed: Of the draws.
+    """
+    from openmfr.cli.evaluating import open_embeddings, open_labels, say
+    from openmfr.embed import Embeddings
+    from openmfr.evaluation.comparisons import VerificationProtocol
+    from openmfr.evaluation.evaluate import evaluate
+    from openmfr.evaluation.masked import MaskedPairs
+    from openmfr.evaluation.pairs import read_pairs
+    from openmfr.run import run_metrics, run_settings
+
+    opened = open_embeddings(embeddings)
+    images = opened[0].open_store(store)
+    table = open_labels(labels, images)
+    covered = [Embeddings(path) for path in masked]
+    pair_list = read_pairs(pairs, images.column("source"))
+    listed: VerificationProtocol = pair_list
+    if covered:
+        listed = MaskedPairs.of(pair_list, bare=images, masked=covered[0].open_store())
+    results = evaluate(
+        listed,
+        opened,
+        table.identity,
+        out,
+        title=f"Verification on {pairs.resolve().parent.name}/{pairs.name}",
+        masked=covered,
+        store_path=store,
+        fmrs=fmr,
+        replicates=replicates,
+        seed=seed,
+        configuration={
+            "protocol": "pairs",
+            "pairs": str(pairs),
+            **(run_settings(run) if run else {}),
+        },
+        metrics=run_metrics(run) if run else (),
+    )
+    say(results, out)
