@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from openmfr.cli.evaluating import Folders
 
@@ -17,6 +18,7 @@ def main(
     store: Path | None = None,
     run: Path | None = None,
     fmr: tuple[float, ...] = (1e-1, 1e-2, 1e-3),
+    thresholds: Literal["exact", "insightface"] = "exact",
     replicates: int = 1_000,
     seed: int = 0,
 ) -> None:
@@ -38,6 +40,8 @@ def main(
         store: Where the embedded store lies now, if it was moved.
         run: The run that trained the model: its training curves and configuration join the report.
         fmr: False match rates at which to give FNMR and TAR.
+        thresholds: How accuracy finds a fold's threshold on the others: among all scores, or on the
+            grid of InsightFace's verification.py, to repeat its figures.
         replicates: Draws of identities for the 95 % intervals.
         seed: Of the draws.
     """
@@ -68,6 +72,7 @@ def main(
         fmrs=fmr,
         replicates=replicates,
         seed=seed,
+        thresholds=thresholds,
         configuration={
             "protocol": "pairs",
             "pairs": str(pairs),

@@ -6,22 +6,38 @@ lies just above a score of the other folds, and the smallest of several equally 
 (Half-way between two scores would be as right; on LFW the choice moves the result by 0.05 points.)
 Nothing about the tested fold is looked at.
 
+Most published figures do not come from an exact search but from a grid of thresholds, 0, 0.01, …,
+3.99 of the squared Euclidean distance of unit vectors, that InsightFace's `verification.py` took
+over from FaceNet's. `thresholds="insightface"` repeats it to the last pair: the smallest of equally
+good distances is taken, and a pair matches below it. (A distance within rounding of a threshold may
+fall to its other side: distances are made of cosines here.) Its steps are 0.005 of cosine, so it
+differs from the exact search by some 0.05 points, to either side.
+
 Source:
-    Huang et al., "Labeled Faces in the Wild", UMass TR 07-49, view 2.
+    Huang et al., "Labeled Faces in the Wild", UMass TR 07-49, view 2; InsightFace,
+    recognition/arcface_torch/eval/verification.py (the grid).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.errors import UserError
+from openmfr.errors import UserError, nearest
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+#: How a fold's threshold is searched: among all that tell two scores apart, or on the grid.
+Thresholds = Literal["exact", "insightface"]
+
+#: Squared Euclidean distances that InsightFace tries, made as there: rounding is part of it.
+_GRID = np.arange(0, 4, 0.01)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,12 +58,30 @@ class FoldedPairs:
         score: Shape (P,), finite.
         is_genuine: Shape (P,).
         fold: Fold of each pair, shape (P,), any integers; at least two different ones.
+        thresholds: How to search a fold's threshold: exact, or as InsightFace does; the latter
+            needs cosine scores.
 
     Raises:
-        UserError: If there is only one fold.
+        UserError: If there is only one fold, `thresholds` is unknown, or a score is no cosine
+            where it must be.
+
+    Example:
+        >>> score, is_genuine = np.array([0.7, 0.1, 0.6, 0.2]), np.array([True, False] * 2)
+        >>> fold = np.array([0, 0, 1, 1])
+        >>> _, exact = FoldedPairs(score, is_genuine, fold).accuracy()
+        >>> _, grid = FoldedPairs(score, is_genuine, fold, thresholds="insightface").accuracy()
+        >>> exact.round(3).tolist(), grid.round(3).tolist()
+        ([0.2, 0.1], [0.595, 0.695])
     """
 
-    def __init__(self, score: FloatArray, is_genuine: BoolArray, fold: IntArray) -> None:
+    def __init__(
+        self,
+        score: FloatArray,
+        is_genuine: BoolArray,
+        fold: IntArray,
+        *,
+        thresholds: Thresholds = "exact",
+    ) -> None:
         names = np.unique(fold)
         if names.size < 2:
             raise UserError(
@@ -59,7 +93,9 @@ class FoldedPairs:
         self._gain = np.where(is_genuine, 1.0, -1.0)
         self._is_genuine = is_genuine
         score = score.astype(np.float64)
-        self._folds = [_sort_fold(score, fold == name) for name in names]
+        _check_thresholds(score, thresholds)
+        cut = _cut_exactly if thresholds == "exact" else _cut_on_grid
+        self._folds = [_sort_fold(score, fold == name, cut) for name in names]
 
     def accuracy(self, weight: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Choose each fold's threshold on the others and test it.
@@ -112,20 +148,55 @@ def assign_folds(is_genuine: BoolArray, *, folds: int = 10, seed: int = 0) -> In
     return fold
 
 
-def _sort_fold(score: FloatArray, is_tested: BoolArray) -> _Fold:
+def _check_thresholds(score: FloatArray, thresholds: str) -> None:
+    if thresholds not in ("exact", "insightface"):
+        raise UserError(
+            where="thresholds",
+            found=repr(thresholds),
+            allowed="exact, insightface",
+            next_step=nearest(thresholds, ["exact", "insightface"]),
+        )
+    if thresholds == "insightface" and score.size and np.abs(score).max() > 1:
+        raise UserError(
+            where="thresholds",
+            found=f"insightface, with a score of {score[np.abs(score).argmax()]:g}",
+            allowed="cosines, from -1 to 1: the grid is one of distances between unit vectors",
+            next_step='use thresholds="exact"',
+        )
+
+
+#: From scores in ascending order to candidate thresholds, how many of these scores each rejects,
+#: and the same for other scores in ascending order.
+_Cut = Callable[[FloatArray, FloatArray], tuple[FloatArray, IntArray, IntArray]]
+
+
+def _sort_fold(score: FloatArray, is_tested: BoolArray, cut: _Cut) -> _Fold:
     chosen_on = _by_score(score, ~is_tested)
     tested = _by_score(score, is_tested)
-    known = score[chosen_on]
+    thresholds, cuts, tested_cuts = cut(score[chosen_on], score[tested])
+    return _Fold(
+        chosen_on=chosen_on,
+        cuts=cuts,
+        thresholds=thresholds,
+        tested=tested,
+        tested_cuts=tested_cuts,
+    )
+
+
+def _cut_exactly(known: FloatArray, tested: FloatArray) -> tuple[FloatArray, IntArray, IntArray]:
     above_all = np.nextafter(known[-1:], np.inf)
     inner = np.flatnonzero(known[1:] > known[:-1]) + 1
     thresholds = np.concatenate([known[:1], np.nextafter(known[inner - 1], np.inf), above_all])
-    return _Fold(
-        chosen_on=chosen_on,
-        cuts=np.concatenate([[0], inner, [known.size]]),
-        thresholds=thresholds,
-        tested=tested,
-        tested_cuts=np.searchsorted(score[tested], thresholds, side="left"),
-    )
+    cuts = np.concatenate([[0], inner, [known.size]])
+    return thresholds, cuts, np.searchsorted(tested, thresholds, side="left")
+
+
+def _cut_on_grid(known: FloatArray, tested: FloatArray) -> tuple[FloatArray, IntArray, IntArray]:
+    def rejected(score: FloatArray) -> IntArray:
+        distance = (2 - 2 * score)[::-1]  # ascending; a pair matches strictly below a threshold
+        return score.size - np.searchsorted(distance, _GRID, side="left")
+
+    return 1 - _GRID / 2, rejected(known), rejected(tested)
 
 
 def _by_score(score: FloatArray, keep: BoolArray) -> IntArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from openmfr.data.labels import IntArray
 from openmfr.embed import Embeddings
 from openmfr.errors import UserError
+from openmfr.evaluation.accuracy import Thresholds
+from openmfr.evaluation.checks import check_embeddings, suspicion
 from openmfr.evaluation.comparisons import VerificationProtocol
 from openmfr.evaluation.verification import DEFAULT_FMRS, VerificationResult, measure
 from openmfr.evaluation.verification_report import write_verification_report
@@ -31,6 +34,7 @@ def evaluate(
     fmrs: Sequence[float] = DEFAULT_FMRS,
     replicates: int = 1_000,
     seed: int = 0,
+    thresholds: Thresholds = "exact",
     configuration: Mapping[str, Any] | None = None,
     metrics: Sequence[Mapping[str, float]] = (),
 ) -> dict[str, VerificationResult]:
@@ -47,6 +51,7 @@ def evaluate(
         fmrs: False match rates at which to give FNMR and TAR.
         replicates: Draws of identities for the intervals; 0 for none.
         seed: Of the draws.
+        thresholds: How accuracy searches a fold's threshold: exact, or on InsightFace's grid.
         configuration: What else belongs into the report's configuration.
         metrics: Rows of the training run's metrics, for its curves.
 
@@ -73,12 +78,19 @@ def evaluate(
         arrays = _stacked(named, masked)
         pictures.append(masked[0].open_store())
         sources = [*sources, *(f"{source} (masked)" for source in sources)]
-    results = {
-        name: measure(
-            protocol.compare(array, identity), fmrs=fmrs, replicates=replicates, seed=seed
-        )
+    needed = protocol.rows()
+    lengths = {
+        name: check_embeddings(array, sources=sources, needed=needed)
         for name, array in arrays.items()
     }
+    results = {}
+    for name, array in arrays.items():
+        comparisons = protocol.compare(array, identity)
+        result = measure(
+            comparisons, fmrs=fmrs, replicates=replicates, seed=seed, thresholds=thresholds
+        )
+        doubt = suspicion(comparisons)
+        results[name] = replace(result, notes=(*result.notes, doubt)) if doubt else result
     write_verification_report(
         out,
         title=title,
@@ -88,7 +100,10 @@ def evaluate(
             "store": str(store.path),
             "seed": seed,
             "replicates": replicates,
-            "embeddings": {name: part.settings for name, part in named.items()},
+            "embeddings": {
+                name: {**part.settings, "length": vars(lengths[name])}
+                for name, part in named.items()
+            },
         },
         metrics=metrics,
         image=lambda row: pictures[row // len(store)].decode(row % len(store)),

@@ -61,6 +61,10 @@ class MaskedPairs:
         style = masked.column(MASK_STYLE)
         return cls(pairs=pairs, is_masked=np.array([name is not None for name in style]))
 
+    def rows(self) -> IntArray:
+        """Rows of the stacked embeddings that are compared, each once, in rising order."""
+        return self._everything().rows()
+
     def compare(self, embedding: FloatArray, identity: IntArray) -> Comparisons:
         """Score the pairs.
 

@@ -50,6 +50,10 @@ class PairList:
     def __len__(self) -> int:
         return int(self.index_a.size)
 
+    def rows(self) -> IntArray:
+        """Images of the list, each once, in rising order."""
+        return np.unique(np.concatenate([self.index_a, self.index_b]))
+
     def compare(self, embedding: FloatArray, identity: IntArray) -> Comparisons:
         """Score every pair.
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
-from openmfr.evaluation.accuracy import FoldedPairs, assign_folds
+from openmfr.evaluation.accuracy import FoldedPairs, Thresholds, assign_folds
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.intervals import Measured, interval, resample_identities
 from openmfr.evaluation.rates import ErrorCurve, RankedScores
@@ -140,6 +140,7 @@ def measure(
     replicates: int = 1_000,
     confidence: float = 0.95,
     seed: int = 0,
+    thresholds: Thresholds = "exact",
 ) -> VerificationResult:
     """Measure scored pairs.
 
@@ -149,6 +150,7 @@ def measure(
         replicates: Draws of identities for the intervals; 0 gives none, and is quick.
         confidence: Probability that the intervals are to cover.
         seed: Of the draws, and of the folds where the protocol has none.
+        thresholds: How accuracy searches a fold's threshold: exact, or on InsightFace's grid.
 
     Returns:
         The result; repeated with the same arguments it is the same.
@@ -166,7 +168,9 @@ def measure(
                 next_step="ask for rates such as 0.01 and 0.001",
             )
     folded, notes = _with_folds(comparisons, seed=seed)
-    statistics = _Statistics(folded, fmrs)
+    statistics = _Statistics(folded, fmrs, thresholds)
+    if thresholds == "insightface":
+        notes.append("Accuracy is searched on InsightFace's grid of thresholds, not exactly.")
     drawn = resample_identities(
         statistics,
         folded.identity_a,
@@ -182,7 +186,12 @@ def measure(
     ]
     notes += _notes(folded, replicates=replicates)
     kinds, kind_notes = _measure_kinds(
-        folded, fmrs=fmrs, replicates=replicates, confidence=confidence, seed=seed
+        folded,
+        fmrs=fmrs,
+        replicates=replicates,
+        confidence=confidence,
+        seed=seed,
+        thresholds=thresholds,
     )
     return VerificationResult(
         comparisons=folded,
@@ -223,11 +232,15 @@ def statistics_of(
 class _Statistics:
     """Accuracy, EER, AUC and FNMR at each FMR of weighted pairs, after sorting them once."""
 
-    def __init__(self, comparisons: Comparisons, fmrs: Sequence[float]) -> None:
+    def __init__(
+        self, comparisons: Comparisons, fmrs: Sequence[float], thresholds: Thresholds = "exact"
+    ) -> None:
         assert comparisons.fold is not None
         self._is_genuine = comparisons.is_genuine
         self._ranked = RankedScores(comparisons.genuine, comparisons.impostor)
-        self._folded = FoldedPairs(comparisons.score, comparisons.is_genuine, comparisons.fold)
+        self._folded = FoldedPairs(
+            comparisons.score, comparisons.is_genuine, comparisons.fold, thresholds=thresholds
+        )
         self._fmrs = fmrs
         self.curve = self._ranked.curve()
 
@@ -314,6 +327,7 @@ def _measure_kinds(
     replicates: int,
     confidence: float,
     seed: int,
+    thresholds: Thresholds,
 ) -> tuple[dict[str, VerificationResult], list[str]]:
     if comparisons.kind is None:
         return {}, []
@@ -322,7 +336,12 @@ def _measure_kinds(
         part = replace(comparisons.only(comparisons.kind == kind), kind=None)
         if part.genuine.size and part.impostor.size:
             results[kind] = measure(
-                part, fmrs=fmrs, replicates=replicates, confidence=confidence, seed=seed
+                part,
+                fmrs=fmrs,
+                replicates=replicates,
+                confidence=confidence,
+                seed=seed,
+                thresholds=thresholds,
             )
         else:
             side = "impostor" if part.genuine.size else "genuine"
