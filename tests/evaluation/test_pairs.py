@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.evaluation.pairs import PairList, read_pairs
+from openmfr.evaluation.pairs import PairList, read_csv_pairs
 
 SOURCES = [f"{name}/{name}_000{i}.jpg" for name in ("Ann_Lee", "Bo_Xu") for i in (1, 2, 3)]
 IDENTITY = np.array([0, 0, 0, 1, 1, 1])
@@ -25,7 +25,7 @@ def test_a_csv_list_is_read_with_folds_and_kinds(tmp_path: Path) -> None:
         "Ann_Lee/Ann_Lee_0001.jpg,Ann_Lee/Ann_Lee_0003.jpg,1,0,mu\n"
         "Ann_Lee/Ann_Lee_0002.jpg,Bo_Xu/Bo_Xu_0001.jpg,false,1,uu\n"
     )
-    pairs = read_pairs(written(tmp_path / "pairs.csv", text), SOURCES)
+    pairs = read_csv_pairs(written(tmp_path / "pairs.csv", text), SOURCES)
     assert pairs.index_a.tolist() == [0, 1]
     assert pairs.index_b.tolist() == [2, 3]
     assert pairs.is_genuine.tolist() == [True, False]
@@ -35,25 +35,10 @@ def test_a_csv_list_is_read_with_folds_and_kinds(tmp_path: Path) -> None:
     assert pairs.kind.tolist() == ["mu", "uu"]
 
 
-def test_the_official_lfw_list_is_read_whatever_the_file_ending(tmp_path: Path) -> None:
-    text = "2\t1\nAnn_Lee\t1\t2\nAnn_Lee\t3\tBo_Xu\t1\nBo_Xu\t2\t3\nAnn_Lee\t1\tBo_Xu\t2\n"
-    sources = [source.replace(".jpg", ".png") for source in SOURCES]
-    pairs = read_pairs(written(tmp_path / "pairs.txt", text), sources)
-    assert list(zip(pairs.index_a.tolist(), pairs.index_b.tolist(), strict=True)) == [
-        (0, 1),
-        (2, 3),
-        (4, 5),
-        (0, 4),
-    ]
-    assert pairs.is_genuine.tolist() == [True, False, True, False]
-    assert pairs.fold is not None
-    assert pairs.fold.tolist() == [0, 0, 1, 1]
-
-
 def test_a_missing_image_is_named_with_its_row_and_the_nearest_source(tmp_path: Path) -> None:
     text = "path_a,path_b,genuine\nAnn_Lee/Ann_Lee_0001.jpg,Ann_Leo/Ann_Lee_0002.jpg,1\n"
     with pytest.raises(UserError) as caught:
-        read_pairs(written(tmp_path / "pairs.csv", text), SOURCES)
+        read_csv_pairs(written(tmp_path / "pairs.csv", text), SOURCES)
     message = str(caught.value)
     assert "row 2, path_b: found 'Ann_Leo/Ann_Lee_0002.jpg'" in message
     assert "did you mean Ann_Lee/Ann_Lee_0002.jpg?" in message
@@ -63,7 +48,7 @@ def test_several_faulty_rows_are_reported_together(tmp_path: Path) -> None:
     a, b = SOURCES[:2]
     text = f"path_a,path_b,genuine,fold\n{a},{b},perhaps,0\nnobody.jpg,{b},1,0\n{a},{b},1,first\n"
     with pytest.raises(UserError) as caught:
-        read_pairs(written(tmp_path / "pairs.csv", text), SOURCES)
+        read_csv_pairs(written(tmp_path / "pairs.csv", text), SOURCES)
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert "row 2, genuine: found 'perhaps'" in lines[0]
@@ -78,8 +63,6 @@ def test_several_faulty_rows_are_reported_together(tmp_path: Path) -> None:
         ("a.csv", "", "header: found nothing"),
         ("b.csv", "left,right\n", "add path_a, path_b, genuine"),
         ("c.csv", "path_a,path_b,genuine\n", "found no pairs"),
-        ("d.txt", "path_a,path_b,genuine\n", "line 1"),
-        ("e.txt", "2\t1\nAnn_Lee\tone\ttwo\n", "line 2"),
         (
             "f.csv",
             "path_a,path_b,genuine,fold\n"
@@ -90,15 +73,15 @@ def test_several_faulty_rows_are_reported_together(tmp_path: Path) -> None:
 )
 def test_a_list_that_is_none_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_pairs(written(tmp_path / name, text), SOURCES)
+        read_csv_pairs(written(tmp_path / name, text), SOURCES)
 
 
 def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no readable text"):
-        read_pairs(tmp_path / "nothing.csv", SOURCES)
+        read_csv_pairs(tmp_path / "nothing.csv", SOURCES)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x9f")
     with pytest.raises(UserError, match="no readable text"):
-        read_pairs(tmp_path / "binary.csv", SOURCES)
+        read_csv_pairs(tmp_path / "binary.csv", SOURCES)
 
 
 def list_of(*pairs: tuple[int, int, bool]) -> PairList:

@@ -31,8 +31,9 @@ def main(
 
     Args:
         embeddings: Folders that openmfr embed wrote, of one store; the report is about the first.
-        pairs: The list: CSV with path_a, path_b, genuine and, if wanted, fold and kind; or LFW's
-            own pairs.txt. Paths are those that the store calls source.
+        pairs: The list: CSV with path_a, path_b, genuine and, if wanted, fold and kind; or the
+            set's own: pairs.txt of LFW, CALFW, CPLFW; AgeDB-30's .mat; CFP's folder Protocol (FP);
+            RFW's folder of lists. Images are found by the end of their paths.
         out: Folder for report.html and report.json.
         masked: For each of EMBEDDINGS, those of the same images with masks (openmfr mask render):
             every pair is then measured bare (uu), masked with bare (mu), and masked (mm).
@@ -49,8 +50,8 @@ def main(
     from openmfr.embed import Embeddings
     from openmfr.evaluation.comparisons import VerificationProtocol
     from openmfr.evaluation.evaluate import evaluate
+    from openmfr.evaluation.lists import identities_from_pairs, read_pairs
     from openmfr.evaluation.masked import MaskedPairs
-    from openmfr.evaluation.pairs import read_pairs
     from openmfr.run import run_metrics, run_settings
 
     opened = open_embeddings(embeddings)
@@ -58,13 +59,18 @@ def main(
     table = open_labels(labels, images)
     covered = [Embeddings(path) for path in masked]
     pair_list = read_pairs(pairs, images.column("source"))
+    identity = table.identity
+    if (identity[pair_list.rows()] < 0).any():  # sets such as CALFW name nobody
+        identity = identities_from_pairs(
+            pair_list.index_a, pair_list.index_b, pair_list.is_genuine, count=len(images)
+        )
     listed: VerificationProtocol = pair_list
     if covered:
         listed = MaskedPairs.of(pair_list, bare=images, masked=covered[0].open_store())
     results = evaluate(
         listed,
         opened,
-        table.identity,
+        identity,
         out,
         title=f"Verification on {pairs.resolve().parent.name}/{pairs.name}",
         masked=covered,

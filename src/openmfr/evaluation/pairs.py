@@ -88,13 +88,11 @@ class PairList:
         )
 
 
-def read_pairs(path: Path | str, sources: Sequence[str]) -> PairList:
-    """Read a list of pairs and find its images among the sources.
+def read_csv_pairs(path: Path | str, sources: Sequence[str]) -> PairList:
+    """Read our own list of pairs and find its images among the sources; see also `lists`.
 
-    Two formats are known. A CSV file has the columns path_a, path_b, genuine (1 or 0) and, if it
-    likes, fold (an integer) and kind (a name). A .txt file is LFW's own pairs.txt: a first line
-    with the number of folds and of pairs, then `name i j` or `name i other_name j`, where image i
-    of a name is `name/name_000i`, with any file ending.
+    A CSV file has the columns path_a, path_b, genuine (1 or 0) and, if it likes, fold (an integer)
+    and kind (a name).
 
     Args:
         path: The list.
@@ -111,12 +109,9 @@ def read_pairs(path: Path | str, sources: Sequence[str]) -> PairList:
         raise UserError(
             where=str(path),
             found=f"no readable text ({type(error).__name__})",
-            allowed="a CSV file with the columns path_a, path_b, genuine, or LFW's pairs.txt",
+            allowed="a CSV file with the columns path_a, path_b, genuine",
             next_step="check the path",
         ) from error
-    if path.suffix == ".txt":
-        known = {str(PurePosixPath(source).with_suffix("")): i for i, source in enumerate(sources)}
-        return _build(path, _lfw_rows(path, text), known)
     return _build(path, _csv_rows(path, text), {source: i for i, source in enumerate(sources)})
 
 
@@ -131,39 +126,6 @@ def _csv_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, str]]]:
             next_step=f"add {', '.join(missing)}",
         )
     return enumerate(reader, start=2)
-
-
-def _lfw_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, str]]]:
-    lines = text.splitlines()
-    header = (lines[0] if lines else "").split()
-    if not header or not all(word.isdigit() for word in header) or len(header) > 2:
-        raise UserError(
-            where=f"{path}, line 1",
-            found=repr(" ".join(header)),
-            allowed="the number of folds and of pairs of each side, as in LFW's pairs.txt",
-            next_step="name the file .csv if it is one",
-        )
-    pairs_of_a_fold = 2 * int(header[-1])
-    for i, line in enumerate(lines[1:]):
-        words = line.split("\t") if "\t" in line else line.split()
-        if len(words) == 3:
-            words = [words[0], words[1], words[0], words[2]]
-        if len(words) != 4 or not (words[1].isdigit() and words[3].isdigit()):
-            raise UserError(
-                where=f"{path}, line {i + 2}",
-                found=repr(line),
-                allowed="`name i j` or `name i other_name j`",
-                next_step="mend the line",
-            )
-        yield (
-            i + 2,
-            {
-                "path_a": f"{words[0]}/{words[0]}_{int(words[1]):04d}",
-                "path_b": f"{words[2]}/{words[2]}_{int(words[3]):04d}",
-                "genuine": "1" if words[0] == words[2] else "0",
-                "fold": str(i // pairs_of_a_fold) if len(header) == 2 else "",
-            },
-        )
 
 
 def _build(

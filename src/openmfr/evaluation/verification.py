@@ -181,7 +181,7 @@ def measure(
     people = np.unique(folded.identity_a[folded.is_genuine]).size
     values = statistics(np.ones(len(folded)))
     measured = [
-        _measured(float(value), column, trials=people, confidence=confidence)
+        with_interval(float(value), column, trials=people, confidence=confidence)
         for value, column in zip(values, drawn.T, strict=True)
     ]
     notes += _notes(folded, replicates=replicates)
@@ -202,7 +202,8 @@ def measure(
         eer=measured[1],
         auc=measured[2],
         rates=tuple(
-            _rate(statistics.curve, fmr, fnmr) for fmr, fnmr in zip(fmrs, measured[3:], strict=True)
+            rate_at(statistics.curve, fmr, fnmr)
+            for fmr, fnmr in zip(fmrs, measured[3:], strict=True)
         ),
         kinds=kinds,
         confidence=confidence,
@@ -265,13 +266,21 @@ class _Statistics:
         )
 
 
-def _measured(value: float, drawn: FloatArray, *, trials: int, confidence: float) -> Measured:
+def with_interval(value: float, drawn: FloatArray, *, trials: int, confidence: float) -> Measured:
+    """Put a number together with the interval of its replicates; see `intervals.interval`."""
     ends = interval(value, drawn, trials=trials, confidence=confidence)
     low, high = ends or (None, None)
     return Measured(value=value, low=low, high=high)
 
 
-def _rate(curve: ErrorCurve, fmr: float, fnmr: Measured) -> RateAtFmr:
+def rate_at(curve: ErrorCurve, fmr: float, fnmr: Measured) -> RateAtFmr:
+    """Flag a rate that rests on few expected false matches, or refuse it.
+
+    Args:
+        curve: Both error rates at every threshold.
+        fmr: The false match rate that was asked for.
+        fnmr: The false non-match rate there.
+    """
     point = curve.at_fmr(fmr)
     expected = point.expected_false_matches
     if expected * (1 + 1e-12) < 1:

@@ -73,12 +73,14 @@ class Curve:
         fnmr: False non-match rates, rising, shape (T,).
         smallest_fmr: Where the curve ends, because fewer than one false match is expected below.
         supported_fmr: Below it the curve is drawn thin: it rests on few false matches.
+        largest_fmr: Where the curve begins; beyond it nothing is known.
     """
 
     fmr: FloatArray
     fnmr: FloatArray
     smallest_fmr: float
     supported_fmr: float
+    largest_fmr: float = 1.0
 
 
 def det_plot(curves: Mapping[str, Curve]) -> str:
@@ -94,7 +96,8 @@ def det_plot(curves: Mapping[str, Curve]) -> str:
         figure, axes = _figure()
         lowest = 1.0
         for i, (name, curve) in enumerate(curves.items()):
-            seen = curve.fnmr[(curve.fnmr > 0) & (curve.fmr >= curve.smallest_fmr)]
+            is_known = (curve.fmr >= curve.smallest_fmr) & (curve.fmr <= curve.largest_fmr)
+            seen = curve.fnmr[(curve.fnmr > 0) & is_known]
             lowest = min([lowest, *seen[:1].tolist()])
             _draw_curve(axes, name, curve, _positive(curve.fnmr), i)
         axes.set(xscale="log", yscale="log", ylim=(max(lowest / 1.5, 1e-5), 1))
@@ -229,7 +232,7 @@ def _figure() -> tuple[Figure, Axes]:
 
 
 def _draw_curve(axes: Axes, name: str, curve: Curve, height: FloatArray, i: int) -> None:
-    fmr = np.geomspace(curve.smallest_fmr, 1, _MAX_POINTS)
+    fmr = np.geomspace(curve.smallest_fmr, curve.largest_fmr, _MAX_POINTS)
     reached = height[np.searchsorted(-curve.fmr, -fmr * (1 + 1e-12))]  # at most this FMR
     firm = fmr >= curve.supported_fmr
     style: dict[str, Any] = {"color": _SERIES[i], "linestyle": _DASHES[i]}
@@ -243,7 +246,8 @@ def _positive(rate: FloatArray) -> FloatArray:
 
 
 def _finish_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
-    axes.set_xlim(min(curve.smallest_fmr for curve in curves.values()), 1)
+    largest = max(curve.largest_fmr for curve in curves.values())
+    axes.set_xlim(min(curve.smallest_fmr for curve in curves.values()), largest)
     supported = max(curve.supported_fmr for curve in curves.values())
     axes.axvspan(0, supported, color=_GRID, alpha=0.45, linewidth=0, label="< 10 false matches")
     if len(curves) == 1:

@@ -1,0 +1,94 @@
+"""`openmfr evaluate ijb`: IJB-B and IJB-C, templates against templates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from openmfr.cli.evaluating import Folders
+
+
+def main(
+    embeddings: Folders,
+    *,
+    meta: Path,
+    out: Path,
+    allow_missing: bool = False,
+    length: bool = True,
+    detector_score: bool = True,
+    store: Path | None = None,
+    fmr: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    replicates: int = 1_000,
+    seed: int = 0,
+) -> None:
+    """Measure embeddings by IJB-B's or IJB-C's 1:1 protocol: TAR@FAR of pooled templates.
+
+    A template's embedding is the sum over its media of the mean over a medium's images.
+
+    Example: openmfr evaluate ijb ijbc-embeddings --meta IJBC/meta --out report
+
+    Args:
+        embeddings: Folders that openmfr embed wrote, of one store; the report is about the first.
+        meta: The set's folder with *_face_tid_mid.txt, *_template_pair_label.txt and
+            *_name_5pts_score.txt.
+        out: Folder for report.html, report.md and report.json.
+        allow_missing: Go on without images that the store lacks.
+        length: Let a longer embedding weigh more in its template.
+        detector_score: Let a face weigh more that the detector was surer of.
+        store: Where the embedded store lies now, if it was moved.
+        fmr: False accept rates at which to give TAR.
+        replicates: Draws of identities for the 95 % intervals.
+        seed: Of the draws.
+    """
+    from openmfr.cli.evaluating import named_arrays
+    from openmfr.evaluation.ijb import read_templates
+    from openmfr.evaluation.table_report import Table, write_table_report
+    from openmfr.evaluation.wording import describe, fmr_text
+
+    opened, arrays, images = named_arrays(embeddings, store)
+    templates = read_templates(meta)
+    rows = templates.rows(images.column("source"), allow_missing=allow_missing)
+    found = templates.only(rows >= 0)
+    results = {}
+    for model, array in arrays.items():
+        pooled = found.pool(
+            array[rows[rows >= 0]], use_length=length, use_detector_score=detector_score
+        )
+        results[model] = found.measure(pooled, fars=fmr, replicates=replicates, seed=seed)
+    missing = int((rows < 0).sum())
+    subject = next(iter(results.values()))
+    counted = (
+        f"{found.template_id.size:,} templates, {subject.genuine_pairs:,} genuine and "
+        f"{subject.impostor_pairs:,} impostor pairs of {subject.identities:,} people"
+    )
+    table = Table(
+        caption="TAR at each FAR, with 95 % intervals",
+        header=("System", *(f"FAR {fmr_text(rate)}" for rate in fmr)),
+        rows={model: [rate.tar for rate in result.rates] for model, result in results.items()},
+    )
+    write_table_report(
+        out,
+        title=f"Templates of {meta.resolve().parent.name}",
+        subtitle=counted,
+        tables=[table],
+        results={model: result.to_json() for model, result in results.items()},
+        configuration={
+            "protocol": "ijb",
+            "meta": str(meta),
+            "store": str(images.path),
+            "length": length,
+            "detector_score": detector_score,
+            "replicates": replicates,
+            "seed": seed,
+            "embeddings": {name: part.settings for name, part in opened.items()},
+        },
+        method=(
+            "People are what genuine pairs link: the lists do not name them. Intervals resample "
+            "people.",
+        ),
+        notes=[f"{missing:,} listed images are not in the store."] if missing else [],
+    )
+    for model, result in results.items():
+        print(f"{model}: {counted}")
+        for rate in result.rates:
+            print(f"  TAR at FAR {fmr_text(rate.fmr):<10} {describe(rate.tar)}")
+    print(f"report: {out / 'report.html'}")

@@ -1,0 +1,326 @@
+"""FNMR@FMR of all pairs, each with its interval, from the genuine scores and the impostors' tail.
+
+Rates, flags and refusals are those of `verification.measure`, and so are the numbers: measured on a
+list of all pairs, it gives the same, interval for interval. What needs the whole impostor side,
+accuracy, EER and AUC, is not measured here.
+
+A draw of identities changes the weight of every impostor pair, also of the billions that are not
+held. Their sum is known in closed form (`PairCounts.weighted_impostors`), and all score at most the
+tail's floor; so a draw's threshold is exact as long as it lies above the floor. A draw in which it
+would lie lower, because few of the look-alikes in the tail were drawn, has run out of tail: it is
+left out, and a note says how many were. A deeper tail (`all_pairs(depth=…)`) mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.errors import UserError
+from openmfr.evaluation.all_pairs import DEFAULT_FMRS, AllPairs, all_pairs
+from openmfr.evaluation.all_pairs_counts import Convention, Totals
+from openmfr.evaluation.all_pairs_screen import Precision
+from openmfr.evaluation.intervals import resample_identities
+from openmfr.evaluation.rates import ErrorCurve, RankedScores
+from openmfr.evaluation.verification import RateAtFmr, rate_at, with_interval
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+#: A set of images and the one that it is compared with, each as one bool per image, shape (N,).
+Sets = tuple[BoolArray, BoolArray]
+
+#: Outside the scores: where genuine pairs go whose exact score changes no rate.
+_LOWEST, _HIGHEST = -2.0, 2.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AllPairsResult:
+    """What a recogniser reached on all pairs.
+
+    Attributes:
+        pairs: The scores that it was measured on.
+        genuine_pairs: Number of genuine pairs, each once, without self-pairs.
+        impostor_pairs: Number of impostor pairs, each once.
+        identities: Number of identities with an image in either set.
+        rates: FNMR@FMR and TAR@FAR at each false match rate that was asked for.
+        confidence: Probability that the intervals are to cover.
+        replicates: Draws of identities behind each interval; 0 for no intervals.
+        notes: What a reader must know about these numbers.
+    """
+
+    pairs: AllPairs
+    genuine_pairs: int
+    impostor_pairs: int
+    identities: int
+    rates: tuple[RateAtFmr, ...]
+    confidence: float
+    replicates: int
+    notes: tuple[str, ...]
+
+    @property
+    def totals(self) -> dict[str, Totals]:
+        """Numbers of pairs under each convention that fits: all for a set with itself."""
+        names: tuple[Convention, ...] = get_args(Convention)
+        fitting = names[:1] if self.pairs.counts.second is not None else names
+        return {name: self.pairs.counts.total(name) for name in fitting}
+
+    @property
+    def reach(self) -> float:
+        """The false match rate up to which `curve` holds; 1 if every impostor score is held."""
+        if self.pairs.floor == -np.inf:
+            return 1.0
+        return len(self.pairs.tail) / self.impostor_pairs
+
+    def curve(self) -> ErrorCurve:
+        """Both error rates at every threshold, for false match rates up to `reach`."""
+        identities = self.pairs.counts.identities
+        return _TailStatistics(self.pairs, ()).curve(np.ones(identities.size))
+
+    def with_self_pairs(self) -> dict[float, float]:
+        """FNMR by FMR if each image were compared with itself too, as WebFace260M's track does.
+
+        A self-pair scores 1 and always matches: it adds to the genuine pairs and to no error.
+        Empty for two sets, which have no self-pairs; a refused rate is left out.
+        """
+        if self.pairs.counts.second is not None:
+            return {}
+        totals = self.pairs.counts.total("webface260m")
+        share = (totals.genuine - totals.self_pairs) / totals.genuine
+        return {
+            rate.fmr: rate.fnmr.value * share for rate in self.rates if rate.fnmr.value is not None
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number as JSON values."""
+        return {
+            "genuine_pairs": self.genuine_pairs,
+            "impostor_pairs": self.impostor_pairs,
+            "identities": self.identities,
+            "confidence": self.confidence,
+            "replicates": self.replicates,
+            "rates": [
+                vars(rate) | {"fnmr": vars(rate.fnmr), "tar": vars(rate.tar)} for rate in self.rates
+            ],
+            "totals": {name: total._asdict() for name, total in self.totals.items()},
+            "with_self_pairs": [
+                {"fmr": fmr, "fnmr": fnmr} for fmr, fnmr in self.with_self_pairs().items()
+            ],
+            "impostor_scores_held": len(self.pairs.tail),
+            "notes": list(self.notes),
+        }
+
+
+def measure_all_pairs(
+    pairs: AllPairs,
+    *,
+    fmrs: Sequence[float] | None = None,
+    replicates: int = 1_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> AllPairsResult:
+    """Measure all pairs.
+
+    Args:
+        pairs: Their genuine scores and the impostors' tail.
+        fmrs: False match rates at which to give FNMR and TAR; by default those that the tail was
+            made for. Larger ones need a deeper tail.
+        replicates: Draws of identities for the intervals; 0 gives none, and is quick.
+        confidence: Probability that the intervals are to cover.
+        seed: Of the draws.
+
+    Returns:
+        The result; repeated with the same arguments it is the same, in whatever order the images
+        stand.
+
+    Raises:
+        UserError: If there are no genuine pairs, or a false match rate is out of range or needs
+            more impostor scores than the tail has.
+
+    Example:
+        >>> embedding = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> pairs = all_pairs(embedding, np.array([0, 0, 1, 1]), fmrs=[0.25])
+        >>> rate = measure_all_pairs(pairs, replicates=0).rates[0]
+        >>> rate.fnmr.value, rate.fnmr.flag, round(rate.threshold, 6)
+        (0.0, 'rests on 1 expected false matches', 0.0)
+    """
+    fmrs = pairs.fmrs if fmrs is None else tuple(fmrs)
+    _check_reach(pairs, fmrs)
+    statistics = _TailStatistics(pairs, fmrs)
+    identities = pairs.counts.identities
+    # Pairs (i, i) weigh what identity i weighs: so the statistics get the multiplicities.
+    drawn = resample_identities(
+        statistics, identities, identities, replicates=replicates, seed=seed
+    ).reshape(replicates, len(fmrs))
+    curve = statistics.curve(np.ones(identities.size))
+    people = np.unique(pairs.genuine.identity_a).size
+    values = [curve.at_fmr(fmr).fnmr for fmr in fmrs]
+    rates = [
+        rate_at(curve, fmr, with_interval(value, column, trials=people, confidence=confidence))
+        for fmr, value, column in zip(fmrs, values, drawn.T, strict=True)
+    ]
+    notes = [
+        f"At FMR {fmr:g}, {out:,} of {replicates:,} draws of identities ran out of impostor scores "
+        f"and are left out of the interval: keep more (depth)."
+        for fmr, out in zip(fmrs, statistics.ran_out.tolist(), strict=True)
+        if out
+    ]
+    return AllPairsResult(
+        pairs=pairs,
+        genuine_pairs=pairs.counts.genuine,
+        impostor_pairs=pairs.counts.impostors,
+        identities=identities.size,
+        rates=tuple(rates),
+        confidence=confidence,
+        replicates=replicates,
+        notes=tuple(notes),
+    )
+
+
+def measure_sets(
+    embedding: FloatArray,
+    identity: IntArray,
+    sets: Mapping[str, Sets],
+    *,
+    fmrs: Sequence[float] = DEFAULT_FMRS,
+    precision: Precision = "float32",
+    workers: int = 1,
+    replicates: int = 1_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, AllPairsResult]:
+    """Measure several comparisons of sets of the same images; see `masked_sets`, `group_sets`.
+
+    Args:
+        embedding: Shape (N, D), of any length.
+        identity: Who is on each image, shape (N,).
+        sets: The two sets of each comparison, by name.
+        fmrs: False match rates.
+        precision: What screens the pairs.
+        workers: Processes.
+        replicates: Draws of identities for the intervals.
+        confidence: Probability that the intervals are to cover.
+        seed: Of the draws.
+
+    Raises:
+        UserError: As `all_pairs` and `measure_all_pairs` do.
+    """
+    results = {}
+    for name, (first, second) in sets.items():
+        pairs = all_pairs(
+            embedding,
+            identity,
+            fmrs=fmrs,
+            first=first,
+            second=second,
+            precision=precision,
+            workers=workers,
+        )
+        results[name] = measure_all_pairs(
+            pairs, replicates=replicates, confidence=confidence, seed=seed
+        )
+    return results
+
+
+def masked_sets(is_masked: BoolArray) -> dict[str, Sets]:
+    """Compare unmasked faces with each other, masked with unmasked ones, and masked ones.
+
+    Example:
+        >>> sets = masked_sets(np.array([True, False]))
+        >>> list(sets), sets["mu"][0].tolist()
+        (['uu', 'mu', 'mm'], [True, False])
+    """
+    bare = ~is_masked
+    return {"uu": (bare, bare), "mu": (is_masked, bare), "mm": (is_masked, is_masked)}
+
+
+def group_sets(group: npt.NDArray[np.str_]) -> dict[str, Sets]:
+    """Compare the images of each group with each other.
+
+    Example:
+        >>> list(group_sets(np.array(["b", "a", "b"])))
+        ['a', 'b']
+    """
+    return {name: (group == name, group == name) for name in np.unique(group).tolist()}
+
+
+class _TailStatistics:
+    """FNMR at each FMR when identities weigh so much, after sorting the scores once.
+
+    The impostor pairs that are not held stand as one, at the floor, with all their weight.
+    """
+
+    def __init__(self, pairs: AllPairs, fmrs: Sequence[float]) -> None:
+        self._pairs, self._fmrs = pairs, fmrs
+        self._is_complete = pairs.floor == -np.inf
+        self.ran_out = np.zeros(len(fmrs), dtype=np.int64)
+        identities, tail = pairs.counts.identities, pairs.tail
+        self._code_a = np.searchsorted(identities, tail.identity_a)
+        self._code_b = np.searchsorted(identities, tail.identity_b)
+        genuine, self._code, self._count = self._gathered(identities)
+        rest = [] if self._is_complete else [pairs.floor]
+        self._ranked = RankedScores(genuine, np.concatenate([tail.score, rest]))
+
+    def _gathered(self, identities: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
+        """Count genuine pairs of one identity together where no threshold can divide them.
+
+        Thresholds lie just above the floor or a score of the tail. What scores no more than the
+        floor is always rejected, what scores more than the whole tail is always accepted.
+        """
+        pairs = self._pairs
+        top = float(pairs.tail.score.max()) if len(pairs.tail) else pairs.floor
+        score = pairs.genuine.score
+        score = np.where(score <= pairs.floor, _LOWEST, np.where(score > top, _HIGHEST, score))
+        code = np.searchsorted(identities, pairs.genuine.identity_a)
+        order = np.lexsort((score, code))
+        score, code = score[order], code[order]
+        if not score.size:
+            return score, code, code
+        is_new = np.append(True, (np.diff(score) != 0) | (np.diff(code) != 0))
+        starts = np.flatnonzero(is_new)
+        return score[starts], code[starts], np.diff(np.append(starts, score.size))
+
+    def curve(self, multiplicity: FloatArray) -> ErrorCurve:
+        """Count the errors above the floor; below it the curve means nothing."""
+        genuine = multiplicity[self._code] * self._count
+        impostor = multiplicity[self._code_a] * multiplicity[self._code_b]
+        if not self._is_complete:
+            total = self._pairs.counts.weighted_impostors(multiplicity)
+            impostor = np.append(impostor, total - impostor.sum())
+        return self._ranked.curve(genuine, impostor)
+
+    def __call__(self, multiplicity: FloatArray) -> FloatArray:
+        """Return the FNMR at each FMR; NaN where the draw has no pairs or runs out of tail."""
+        fnmr = np.full(len(self._fmrs), np.nan)
+        has_genuine = multiplicity[self._code].any()
+        if not has_genuine or self._pairs.counts.weighted_impostors(multiplicity) == 0:
+            return fnmr
+        curve = self.curve(multiplicity)
+        lowest = -np.inf if self._is_complete else np.nextafter(self._pairs.floor, np.inf)
+        for i, fmr in enumerate(self._fmrs):
+            point = curve.at_fmr(fmr)
+            if not self._is_complete and point.threshold <= lowest:
+                self.ran_out[i] += 1
+            else:
+                fnmr[i] = point.fnmr
+        return fnmr
+
+
+def _check_reach(pairs: AllPairs, fmrs: Sequence[float]) -> None:
+    """Refuse rates whose threshold may lie below the scores that are held."""
+    for fmr in fmrs:
+        if not 0 < fmr < 1 or (
+            pairs.floor > -np.inf and fmr * pairs.counts.impostors * (1 + 1e-12) >= pairs.depth
+        ):
+            reach = pairs.depth / pairs.counts.impostors
+            raise UserError(
+                where="fmr",
+                found=f"{fmr:g}",
+                allowed=f"above 0 and below {min(reach, 1):.2g}",
+                next_step="name it when the pairs are scored: all_pairs(fmrs=…)",
+            )

@@ -1,0 +1,99 @@
+"""A page of tables, for protocols whose result is a few numbers; JSON and Markdown beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openmfr.evaluation.intervals import Measured
+from openmfr.evaluation.wording import PERCENT, Unit, describe, measured_html
+from openmfr.files import write_json, write_text
+from openmfr.report import page as html
+from openmfr.report.page import Cell, Html, Page
+from openmfr.version import __version__
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of measured numbers.
+
+    Attributes:
+        caption: What they are.
+        header: Names of the columns, that of the rows' names first.
+        rows: Name of each row → its cells: numbers with intervals, or texts.
+        unit: How numbers are written.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    rows: Mapping[str, Sequence[Measured | str]]
+    unit: Unit = PERCENT
+
+    def html(self) -> Html:
+        """Write it for a page."""
+        rows = [[name, *map(self._cell, cells)] for name, cells in self.rows.items()]
+        return html.table(self.header, rows, caption=self.caption)
+
+    def markdown(self) -> str:
+        """Write it as Markdown."""
+        rows = [[name, *map(self._text, cells)] for name, cells in self.rows.items()]
+        lines = [self.header, ["---"] * len(self.header), *rows]
+        return "\n".join([f"**{self.caption}**", "", *(f"| {' | '.join(row)} |" for row in lines)])
+
+    def _cell(self, value: Measured | str) -> Cell:
+        return value if isinstance(value, str) else measured_html(value, self.unit)
+
+    def _text(self, value: Measured | str) -> str:
+        return value if isinstance(value, str) else describe(value, self.unit)
+
+
+def write_table_report(
+    out: Path,
+    *,
+    title: str,
+    subtitle: str,
+    tables: Sequence[Table],
+    results: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    method: Sequence[str],
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write `report.html`, `report.json` and `report.md`.
+
+    Args:
+        out: Folder for them; made if need be.
+        title: Heading.
+        subtitle: What was compared.
+        tables: The numbers.
+        results: The same as JSON values, by model.
+        configuration: What produced them.
+        method: How to read them, a paragraph each.
+        notes: What a reader must know.
+
+    Returns:
+        Path of the page.
+    """
+    settings = {"openmfr": __version__, **configuration}
+    page = Page(title, subtitle=subtitle)
+    page.section("Numbers", *map(html.note, notes), *(table.html() for table in tables))
+    page.section("Configuration", html.listing(settings))
+    page.section("How to read this", *method)
+    write_json(
+        out / "report.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": "table report",
+            "title": title,
+            "results": results,
+            "notes": list(notes),
+            "configuration": settings,
+        },
+    )
+    parts = [f"# {title}", subtitle, *(table.markdown() for table in tables), *notes]
+    write_text(out / "report.md", "\n\n".join(parts) + "\n")
+    page.write(out / "report.html")
+    return out / "report.html"

@@ -1,0 +1,293 @@
+"""The two tracks of the ICCV 2021 masked face recognition challenge, on anyone's images.
+
+Neither test set is public. These classes define the tracks' comparisons on images that a user has,
+with a column that says what each image is; their figures stand beside published ones only in form.
+What a track leaves unsaid is an assumption here, and its class says which.
+
+All pairs are compared, each once and no image with itself; the conventions that the tracks count
+pairs by are in `all_pairs_counts`, and every part's `with_self_pairs` says what self-pairs change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.errors import UserError, nearest
+from openmfr.evaluation.all_pairs import all_pairs
+from openmfr.evaluation.all_pairs_counts import count_pairs
+from openmfr.evaluation.all_pairs_rates import AllPairsResult, Sets, measure_all_pairs
+from openmfr.evaluation.all_pairs_screen import Precision
+from openmfr.evaluation.intervals import Measured
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+StrArray = npt.NDArray[np.str_]
+
+WILD, CONTROLLED = "wild", "controlled"
+
+#: The four groups of the InsightFace track, whose union is MR-All.
+GROUPS = ("african", "caucasian", "south_asian", "east_asian")
+
+#: Values of the InsightFace track's `test_set` column.
+TEST_SETS = ("mask", "children", *GROUPS)
+
+#: Weights of the two parts in either track's score: masked faces and the rest.
+MASKED_WEIGHT, STANDARD_WEIGHT = 0.25, 0.75
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrackResult:
+    """What a recogniser reached on a track.
+
+    Attributes:
+        track: Name of the track.
+        metric: What `values` and `score` are: "fnmr", the lower the better, or "tar".
+        parts: The result of each part that could be measured, by name; each has one rate.
+        score: What the track ranks by: 0.25 and 0.75 of two parts; refused if one is missing.
+        notes: Which parts could not be measured and why.
+    """
+
+    track: str
+    metric: Literal["fnmr", "tar"]
+    parts: Mapping[str, AllPairsResult]
+    score: Measured
+    notes: tuple[str, ...]
+
+    @property
+    def values(self) -> dict[str, Measured]:
+        """The metric of each part."""
+        rates = {name: part.rates[0] for name, part in self.parts.items()}
+        return {name: getattr(rate, self.metric) for name, rate in rates.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number as JSON values."""
+        return {
+            "track": self.track,
+            "metric": self.metric,
+            "score": vars(self.score),
+            "values": {name: vars(value) for name, value in self.values.items()},
+            "parts": {name: part.to_json() for name, part in self.parts.items()},
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a track is measured; only intervals depend on it.
+
+    Attributes:
+        precision: What screens the pairs.
+        workers: Processes.
+        replicates: Draws of identities for the intervals; 0 for none.
+        confidence: Probability that the intervals are to cover.
+        seed: Of the draws.
+    """
+
+    precision: Precision = "float32"
+    workers: int = 1
+    replicates: int = 1_000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WebFace260MTrack:
+    """FNMR at FMR 1e-5 of masked (MFR) and standard (SFR) comparisons.
+
+    SFR compares unmasked faces with each other, MFR masked ones with unmasked ones; each over all
+    images, those taken in the wild, and those taken under control. The score is
+    0.25 · MFR-All + 0.75 · SFR-All, the lower the better.
+
+    Assumed, as the track's lists are not public: MFR compares every masked image with every
+    unmasked one, genuine pairs included; Wild and Controlled restrict both sides of a pair.
+
+    Attributes:
+        is_masked: Whether each image wears a mask, shape (N,).
+        scene: "wild" or "controlled" of each image; others belong to All alone. Shape (N,).
+        fmr: The false match rate.
+
+    Source:
+        MFR paper, §3.2; Zhu et al., "Masked Face Recognition Challenge: The WebFace260M Track
+        Report", 2021.
+    """
+
+    is_masked: BoolArray
+    scene: StrArray
+    fmr: float = 1e-5
+
+    def sets(self) -> dict[str, tuple[Sets, float]]:
+        """The two sets of each part, and its false match rate."""
+        bare = ~self.is_masked
+        scenes = {
+            "All": np.ones(self.is_masked.size, dtype=np.bool_),
+            "Wild": self.scene == WILD,
+            "Controlled": self.scene == CONTROLLED,
+        }
+        parts = {}
+        for kind, first in (("MFR", self.is_masked), ("SFR", bare)):
+            for name, keep in scenes.items():
+                parts[f"{kind}-{name}"] = ((first & keep, bare & keep), self.fmr)
+        return parts
+
+    def measure(
+        self, embedding: FloatArray, identity: IntArray, options: Options | None = None
+    ) -> TrackResult:
+        """Measure embeddings on the track.
+
+        Args:
+            embedding: Shape (N, D), of any length.
+            identity: Who is on each image, from 0, shape (N,).
+            options: How; `Options()` by default.
+
+        Raises:
+            UserError: If a column has another length than the embeddings, or as `all_pairs` does.
+        """
+        _check_columns(identity.size, is_masked=self.is_masked, scene=self.scene)
+        parts, notes = _measure(embedding, identity, self.sets(), options or Options())
+        return _result("WebFace260M", "fnmr", parts, notes, masked="MFR-All", standard="SFR-All")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InsightFaceTrack:
+    """TAR of the InsightFace track, and of MFR-ongoing after it.
+
+    Mask compares masked faces with unmasked ones at FAR 1e-4; Children all with all at FAR 1e-4;
+    each of four groups, and MR-All, the four together, all with all at FAR 1e-6. The score is
+    0.25 · TAR@Mask + 0.75 · TAR@MR-All.
+
+    Assumed, as the lists are not public: Mask compares every masked image of its set with every
+    unmasked one of it (the published 6,964 masked and 13,928 unmasked images give 96,994,592 such
+    pairs; published are 96,997,752), and other sets' images are not in it.
+
+    Attributes:
+        test_set: One of `TEST_SETS` for each image, or "" for none, shape (N,).
+        is_masked: Whether each image wears a mask, shape (N,); counts in the Mask set alone.
+
+    Source:
+        MFR paper, §3.2; Deng et al., "Masked Face Recognition Challenge: The InsightFace Track
+        Report", 2021.
+    """
+
+    test_set: StrArray
+    is_masked: BoolArray
+
+    def __post_init__(self) -> None:
+        known = ("", *TEST_SETS)
+        for name in np.unique(self.test_set).tolist():
+            if name not in known:
+                raise UserError(
+                    where="test_set",
+                    found=repr(name),
+                    allowed=", ".join(map(repr, known)),
+                    next_step=nearest(name, TEST_SETS),
+                )
+
+    def sets(self) -> dict[str, tuple[Sets, float]]:
+        """The two sets of each part, and its false accept rate."""
+        everyone = {name: self.test_set == name for name in TEST_SETS}
+        mask, multiracial = everyone["mask"], np.isin(self.test_set, GROUPS)
+        parts = {
+            "Mask": ((mask & self.is_masked, mask & ~self.is_masked), 1e-4),
+            "Children": ((everyone["children"], everyone["children"]), 1e-4),
+        }
+        for name in GROUPS:
+            label = name.replace("_", " ").title()
+            parts[label] = ((everyone[name], everyone[name]), 1e-6)
+        return {**parts, "MR-All": ((multiracial, multiracial), 1e-6)}
+
+    def measure(
+        self, embedding: FloatArray, identity: IntArray, options: Options | None = None
+    ) -> TrackResult:
+        """Measure embeddings on the track.
+
+        Args:
+            embedding: Shape (N, D), of any length.
+            identity: Who is on each image, from 0, shape (N,).
+            options: How; `Options()` by default.
+
+        Raises:
+            UserError: If a column has another length than the embeddings, or as `all_pairs` does.
+        """
+        _check_columns(identity.size, is_masked=self.is_masked, test_set=self.test_set)
+        parts, notes = _measure(embedding, identity, self.sets(), options or Options())
+        return _result("InsightFace", "tar", parts, notes, masked="Mask", standard="MR-All")
+
+
+def _measure(
+    embedding: FloatArray,
+    identity: IntArray,
+    sets: Mapping[str, tuple[Sets, float]],
+    options: Options,
+) -> tuple[dict[str, AllPairsResult], list[str]]:
+    """Measure each part that has pairs of both sides."""
+    parts, notes = {}, []
+    for name, ((first, second), fmr) in sets.items():
+        is_same = np.array_equal(first, second)
+        counts = count_pairs(identity[first], None if is_same else identity[second])
+        if not counts.genuine or not counts.impostors:
+            side = "impostor" if counts.genuine else "genuine"
+            notes.append(f"{name} has no {side} pairs and is not measured.")
+            continue
+        pairs = all_pairs(
+            embedding,
+            identity,
+            fmrs=[fmr],
+            first=first,
+            second=second,
+            precision=options.precision,
+            workers=options.workers,
+        )
+        parts[name] = measure_all_pairs(
+            pairs,
+            replicates=options.replicates,
+            confidence=options.confidence,
+            seed=options.seed,
+        )
+    return parts, notes
+
+
+def _result(
+    track: str,
+    metric: Literal["fnmr", "tar"],
+    parts: Mapping[str, AllPairsResult],
+    notes: list[str],
+    *,
+    masked: str,
+    standard: str,
+) -> TrackResult:
+    """Add the score; without an interval, as its two parts do not vary independently."""
+    values, flags = {}, []
+    for name in (masked, standard):
+        if name not in parts:
+            flags.append(f"refused: {name} is missing")
+            continue
+        measured: Measured = getattr(parts[name].rates[0], metric)
+        values[name] = measured.value
+        if measured.flag:
+            flags.append(f"{name} {measured.flag}")
+    a, b = values.get(masked), values.get(standard)
+    score = None if a is None or b is None else MASKED_WEIGHT * a + STANDARD_WEIGHT * b
+    return TrackResult(
+        track=track,
+        metric=metric,
+        parts=parts,
+        score=Measured(value=score, flag="; ".join(flags)),
+        notes=tuple(notes),
+    )
+
+
+def _check_columns(count: int, **columns: npt.NDArray[Any]) -> None:
+    for name, column in columns.items():
+        if column.shape != (count,):
+            raise UserError(
+                where=name,
+                found=f"shape {column.shape}",
+                allowed=f"({count},), one for each image",
+                next_step="take the column from the labels of the embedded store",
+            )

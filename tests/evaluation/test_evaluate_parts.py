@@ -1,0 +1,138 @@
+"""The protocols of `openmfr evaluate` that are no lists of pairs, from the outside."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openmfr.cli.main import main
+from openmfr.embed import Embeddings
+
+QUICK = ("--replicates", "20")
+
+
+def written(path: Path, rows: list[list[str]]) -> str:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return str(path)
+
+
+def report(out: Path) -> Any:
+    assert (out / "report.html").exists()
+    assert (out / "report.md").read_text().startswith("# ")
+    return json.loads((out / "report.json").read_text())
+
+
+@pytest.fixture
+def out(embedded: Embeddings) -> Path:
+    return embedded.path.parent / "report"
+
+
+@pytest.fixture
+def sources(embedded: Embeddings) -> list[str]:
+    return embedded.open_store().column("source")
+
+
+def test_all_pairs_are_compared_also_group_by_group(
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[name, "north" if i < 24 else "south"] for i, name in enumerate(sources)]
+    table = written(embedded.path.parent / "images.csv", [["path", "region"], *rows])
+    words = ["evaluate", "all", str(embedded.path), "--out", str(out), "--fmr", "0.1", *QUICK]
+    assert main([*words, "--images", table, "--by", "region"]) == 0
+    images = len(sources)
+    results = report(out)["results"]["embeddings"]
+    pairs = images * (images - 1) // 2
+    assert results["all"]["genuine_pairs"] + results["all"]["impostor_pairs"] == pairs
+    assert results["region north"]["genuine_pairs"] == 36
+    assert "genuine and" in capsys.readouterr().out
+
+
+def test_the_webface260m_track_stands_beside_the_paper(
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        [name, str(i % 2), "wild" if i % 4 < 2 else "controlled"] for i, name in enumerate(sources)
+    ]
+    table = written(embedded.path.parent / "i.csv", [["path", "is_masked", "scene"], *rows])
+    words = ["evaluate", "webface260m", str(embedded.path), "--images", table, "--fmr", "0.1"]
+    assert main([*words, "--out", str(out), *QUICK]) == 0
+    found = report(out)
+    parts = found["results"]["embeddings"]
+    assert list(parts)[0] == "MFR-All"
+    score = 0.25 * parts["MFR-All"]["rates"][0]["fnmr"]["value"]
+    score += 0.75 * parts["SFR-All"]["rates"][0]["fnmr"]["value"]
+    assert found["score"]["embeddings"]["value"] == pytest.approx(score)
+    assert "| SenseTime | 0.0757 |" in (out / "report.md").read_text()
+    assert "| embeddings | " in (out / "report.md").read_text()
+
+
+def test_the_insightface_track_says_which_parts_it_cannot_measure(
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = ("mask", "african", "caucasian", "east_asian")
+    rows = [
+        [name, str(int(sets[i % 4] == "mask" and i % 8 < 4)), sets[(i // 4) % 4]]
+        for i, name in enumerate(sources)
+    ]
+    table = written(embedded.path.parent / "i.csv", [["path", "is_masked", "test_set"], *rows])
+    words = ["evaluate", "insightface", str(embedded.path), "--images", table]
+    assert main([*words, "--out", str(out), *QUICK]) == 0
+    assert "Children has no genuine pairs and is not measured" in capsys.readouterr().out
+    found = report(out)
+    assert found["results"]["embeddings"]["MR-All"]["rates"][0]["fnmr"]["value"] is None
+    assert "refused" in found["score"]["embeddings"]["flag"]
+
+
+def test_templates_are_pooled_and_measured(
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta = embedded.path.parent / "IJBC" / "meta"
+    meta.mkdir(parents=True)
+    files = [Path(name).name for name in sources]
+    lines = [f"{name} {i // 2 + 1} {i}" for i, name in enumerate(files)]
+    (meta / "ijbc_face_tid_mid.txt").write_text("\n".join(lines))
+    templates = len(files) // 2
+    pairs = [f"{a + 1} {b + 1} {int(a // 2 == b // 2)}" for a in range(templates) for b in range(a)]
+    (meta / "ijbc_template_pair_label.txt").write_text("\n".join(pairs))
+    words = ["evaluate", "ijb", str(embedded.path), "--meta", str(meta), "--out", str(out)]
+    assert main([*words, "--no-detector-score", "--fmr", "0.1", *QUICK]) == 0
+    assert f"{templates} templates" in capsys.readouterr().out
+    assert report(out)["results"]["embeddings"]["rates"][0]["tar"]["value"] is not None
+
+
+def test_mates_are_looked_for_among_distractors(
+    embedded: Embeddings, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "megaface", str(embedded.path), "--distractors", str(embedded.path)]
+    assert main([*words, "--out", str(out), "--max-rank", "3", *QUICK]) == 0
+    assert "rank 1" in capsys.readouterr().out
+    rates = [rate["value"] for rate in report(out)["results"]["embeddings"]["rates"]]
+    assert rates == sorted(rates)
+
+
+def test_mistakes_are_one_clear_line(
+    embedded: Embeddings, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, near = str(embedded.path), embedded.path.parent
+    header = written(near / "header.csv", [["path", "sceen"]])
+    other = written(near / "other.csv", [["path", "is_masked", "scene"], ["x/y.jpg", "1", "wild"]])
+    first = embedded.open_store().column("source")[0]
+    odd = written(near / "odd.csv", [["path", "is_masked", "scene"], [first, "yes", "wild"]])
+    mistakes = {
+        ("all", folder, "--by", "group"): "--by: found group",
+        ("webface260m", folder, "--images", header): "header.csv, header: found path, sceen",
+        ("webface260m", folder, "--images", other): "none of them in the store",
+        ("webface260m", folder, "--images", odd): "is_masked: found yes",
+        ("webface260m", folder, "--images", "no.csv"): "no.csv: found no readable table",
+        ("ijb", folder, "--meta", str(near)): "face_tid_mid",
+        ("all", folder, "--fmr", "2"): "fmr: found 2",
+    }
+    for words, message in mistakes.items():
+        assert main(["evaluate", *words, "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
+    assert not out.exists()
