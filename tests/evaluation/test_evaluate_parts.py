@@ -63,7 +63,7 @@ def test_the_webface260m_track_stands_beside_the_paper(
     assert main([*words, "--out", str(out), *QUICK]) == 0
     found = report(out)
     parts = found["results"]["embeddings"]
-    assert list(parts)[0] == "MFR-All"
+    assert next(iter(parts)) == "MFR-All"
     score = 0.25 * parts["MFR-All"]["rates"][0]["fnmr"]["value"]
     score += 0.75 * parts["SFR-All"]["rates"][0]["fnmr"]["value"]
     assert found["score"]["embeddings"]["value"] == pytest.approx(score)

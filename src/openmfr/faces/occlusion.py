@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.faces.geometry import Float32Array, face_model
+from openmfr.faces.rasteriser import compiled
 
 UInt8Array = npt.NDArray[np.uint8]
 Float64Array = npt.NDArray[np.float64]
@@ -91,23 +92,12 @@ def covering(image: UInt8Array, vertices: Float32Array) -> float:
         too little of both sides is seen, as near profile.
     """
     grid = _grid()
-    corners = vertices[grid.corners, :2]
-    points = np.einsum("sijk,sijkx->sijx", grid.weights, corners)
-    is_seen = _is_seen(corners, points, image.shape)
-    keep = is_seen[0] & is_seen[1] & grid.is_face
-    if keep.sum() < 40:
-        return 0.0
-    left, right = _sample(image, points[:, keep])
-    difference = (right - left).astype(np.float64)
-    luma = difference.mean(axis=1, keepdims=True)
-    chroma = difference[:, ::2] - difference[:, 1:2]
-    odd = grid.odd[keep]
-    brightness = _largest(luma - _explained(luma, odd), keep, _RADII[0])
-    # Shade is warmer or colder than light, and so is the one side than the other.
-    shade = np.concatenate([luma, odd[:, :1]], axis=1)
-    colour = _largest(chroma - _explained(chroma, shade), keep, _RADII[1])
-    contrast = _EVEN_LIGHT + abs(float(np.median(luma)))
-    return float(np.sqrt(brightness / contrast * colour))
+    return float(
+        _covering(
+            np.ascontiguousarray(image), np.ascontiguousarray(vertices, np.float32), _LOGARITHM,
+            grid.corners, grid.weights, grid.areas, grid.is_face, grid.odd,
+        )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -176,17 +166,6 @@ def _normals(mean: Float64Array, triangles: npt.NDArray[np.int32]) -> Float64Arr
     return normals
 
 
-def _is_seen(corners: Float32Array, points: Float32Array, shape: tuple[int, ...]) -> BoolArray:
-    """Whether grid points lie in the picture and face the viewer, shape (2, R, C)."""
-    grid = _grid()
-    share = _areas(corners) / grid.areas
-    best = share.mean(axis=(1, 2), where=grid.is_face).max()
-    limit = np.array([shape[1] - 1, shape[0] - 1])
-    is_inside = ((points >= 0) & (points <= limit)).all(axis=-1)
-    seen: BoolArray = is_inside & (share > _FACING * best)
-    return seen
-
-
 def _areas(corners: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Twice the area of triangles in the picture, shape (...); positive where they face us."""
     first = corners[..., 1, :] - corners[..., 0, :]
@@ -197,54 +176,195 @@ def _areas(corners: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     return areas
 
 
-def _sample(image: UInt8Array, points: Float32Array) -> Float32Array:
-    """Logarithms of the colours at points (..., 2) of a picture, bilinear; shape (..., 3)."""
-    limit = np.array([image.shape[1], image.shape[0]], np.float32) - 1.001
-    inside = np.clip(points, 0, limit)
-    corner = inside.astype(np.intp)
-    share_x, share_y = np.moveaxis((inside - corner)[..., np.newaxis], -2, 0)
-    x, y = corner[..., 0], corner[..., 1]
-    upper = _LOGARITHM[image[y, x]] * (1 - share_x) + _LOGARITHM[image[y, x + 1]] * share_x
-    y = y + 1
-    lower = _LOGARITHM[image[y, x]] * (1 - share_x) + _LOGARITHM[image[y, x + 1]] * share_x
-    sampled: Float32Array = upper * (1 - share_y) + lower * share_y
-    return sampled
+@compiled
+def _covering(
+    image: UInt8Array,
+    vertices: Float32Array,
+    logarithm: Float32Array,
+    corners: IntArray,
+    weights: Float32Array,
+    areas: Float32Array,
+    is_face: BoolArray,
+    odd: Float64Array,
+) -> float:
+    """`covering` of a face, with the numbers of its `_Grid`."""
+    points, keep = _place_points(image, vertices, corners, weights, areas, is_face)
+    count = 0
+    for row in range(keep.shape[0]):
+        for column in range(keep.shape[1]):
+            count += keep[row, column]
+    if count < 40:
+        return 0.0
+    luma, chroma = np.empty((count, 1)), np.empty((count, 2))
+    basis, shade = np.empty((count, 3)), np.empty((count, 2))
+    left, right = np.empty(3, np.float32), np.empty(3, np.float32)
+    p = 0
+    for row in range(keep.shape[0]):
+        for column in range(keep.shape[1]):
+            if keep[row, column]:
+                _sample(image, points[0, row, column], logarithm, left)
+                _sample(image, points[1, row, column], logarithm, right)
+                red, green, blue = right[0] - left[0], right[1] - left[1], right[2] - left[2]
+                luma[p, 0] = (np.float64(red) + green + blue) / 3
+                chroma[p, 0], chroma[p, 1] = np.float64(red) - green, np.float64(blue) - green
+                basis[p] = odd[row, column]
+                # Shade is warmer or colder than light, and so is the one side than the other.
+                shade[p, 0], shade[p, 1] = luma[p, 0], odd[row, column, 0]
+                p += 1
+    brightness = _largest(_unexplained(luma, basis), keep, _RADII[0])
+    colour = _largest(_unexplained(chroma, shade), keep, _RADII[1])
+    contrast = _EVEN_LIGHT + abs(np.median(luma[:, 0]))
+    score: float = np.sqrt(brightness / contrast * colour)
+    return score
 
 
-def _explained(values: Float64Array, basis: Float64Array) -> Float64Array:
-    """What a basis (P, K) explains of values (P, C), trusting outliers little."""
-    trust = np.ones((len(values), 1))
-    fitted = np.zeros_like(values)
+@compiled
+def _place_points(
+    image: UInt8Array,
+    vertices: Float32Array,
+    corners: IntArray,
+    weights: Float32Array,
+    areas: Float32Array,
+    is_face: BoolArray,
+) -> tuple[Float32Array, BoolArray]:
+    """Find the grid's points in the picture, and where both of two lie in it and face the viewer.
+
+    Returns:
+        x and y, shape (2, R, C, 2), float32; shape (R, C).
+    """
+    rows, columns = is_face.shape
+    points, share = np.empty((2, rows, columns, 2), np.float32), np.empty((2, rows, columns))
+    best = -np.inf
+    for side in range(2):
+        total, count = 0.0, 0
+        for row in range(rows):
+            for column in range(columns):
+                a, b, c = corners[side, row, column]
+                for i in range(2):
+                    place = weights[side, row, column, 0] * vertices[a, i]
+                    place += weights[side, row, column, 1] * vertices[b, i]
+                    points[side, row, column, i] = (
+                        place + weights[side, row, column, 2] * vertices[c, i]
+                    )
+                bx, by = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1]
+                cx, cy = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1]
+                share[side, row, column] = (bx * cy - by * cx) / areas[side, row, column]
+                if is_face[row, column]:
+                    total += share[side, row, column]
+                    count += 1
+        best = max(best, total / count)
+    keep = is_face.copy()
+    for side in range(2):
+        for row in range(rows):
+            for column in range(columns):
+                x, y = points[side, row, column]
+                is_inside = 0 <= x <= image.shape[1] - 1 and 0 <= y <= image.shape[0] - 1
+                is_near = share[side, row, column] > _FACING * best
+                keep[row, column] = keep[row, column] and is_inside and is_near
+    return points, keep
+
+
+@compiled
+def _sample(
+    image: UInt8Array, point: Float32Array, logarithm: Float32Array, colour: Float32Array
+) -> None:
+    """Write the logarithms of the colours at a point of a picture, bilinear."""
+    x = min(point[0], np.float32(image.shape[1] - 1.001))
+    y = min(point[1], np.float32(image.shape[0] - 1.001))
+    column, row = int(x), int(y)
+    fx, fy = x - np.float32(column), y - np.float32(row)
+    gx, gy = np.float32(1.0) - fx, np.float32(1.0) - fy
+    for k in range(3):
+        upper = logarithm[image[row, column, k]] * gx + logarithm[image[row, column + 1, k]] * fx
+        row += 1
+        lower = logarithm[image[row, column, k]] * gx + logarithm[image[row, column + 1, k]] * fx
+        row -= 1
+        colour[k] = upper * gy + lower * fy
+
+
+@compiled
+def _unexplained(values: Float64Array, basis: Float64Array) -> Float64Array:
+    """What a basis (P, K) leaves of values (P, C), trusting outliers little."""
+    count, depth = values.shape
+    rest, trust = values.copy(), np.ones(count)
     for _ in range(2):
-        weighted = basis * trust
-        normal = np.einsum("pa,pb->ab", weighted, basis) + _STIFFNESS * np.eye(basis.shape[1])
-        amounts = np.linalg.solve(normal, np.einsum("pa,pc->ac", weighted, values))
-        fitted = np.einsum("pa,ac->pc", basis, amounts)
-        rest = ((values - fitted) ** 2).sum(axis=1, keepdims=True)
-        trust = 1 / (1 + rest / (_TOLERANCE * rest.mean() + 1e-3))
-    return fitted
+        amounts = _fit(values, basis, trust)
+        total = 0.0
+        for p in range(count):
+            square = 0.0
+            for k in range(depth):
+                rest[p, k] = values[p, k]
+                for i in range(amounts.shape[0]):
+                    rest[p, k] -= basis[p, i] * amounts[i, k]
+                square += rest[p, k] * rest[p, k]
+            trust[p] = square
+            total += square
+        for p in range(count):
+            trust[p] = 1 / (1 + trust[p] / (_TOLERANCE * total / count + 1e-3))
+    return rest
 
 
+@compiled
+def _fit(values: Float64Array, basis: Float64Array, trust: Float64Array) -> Float64Array:
+    """How much of a basis (P, K) there is in values (P, C), shape (K, C)."""
+    size, depth = basis.shape[1], values.shape[1]
+    system = np.zeros((size, size + depth))
+    for p in range(values.shape[0]):
+        for i in range(size):
+            weighted = basis[p, i] * trust[p]
+            for j in range(size):
+                system[i, j] += weighted * basis[p, j]
+            for k in range(depth):
+                system[i, size + k] += weighted * values[p, k]
+    for i in range(size):
+        system[i, i] += _STIFFNESS
+    _solve(system)
+    return system[:, size:]
+
+
+@compiled
+def _solve(system: Float64Array) -> None:
+    """Solve a positive definite system (K, K) whose right sides follow; they become solutions."""
+    size, width = system.shape
+    for i in range(size):
+        for j in range(size):
+            if j != i:
+                factor = system[j, i] / system[i, i]
+                for k in range(i, width):
+                    system[j, k] -= factor * system[i, k]
+    for i in range(size):
+        for k in range(size, width):
+            system[i, k] /= system[i, i]
+
+
+@compiled
 def _largest(values: Float64Array, keep: BoolArray, radius: int) -> float:
     """Length of the largest mean of values (P, C) over a square patch of which enough is seen."""
-    seen = _sums(keep.astype(np.float64), radius)
-    is_enough = seen > _SEEN * (2 * radius + 1) ** 2
-    if not is_enough.any():
-        return 0.0
-    length = np.zeros_like(seen)
-    for channel in values.T:
-        spread = np.zeros(keep.shape)
-        spread[keep] = channel
-        length += _sums(spread, radius) ** 2
-    return float((np.sqrt(length[is_enough]) / seen[is_enough]).max())
-
-
-def _sums(values: Float64Array, radius: int) -> Float64Array:
-    """Sums over the square patches that lie in the grid."""
-    edge = 2 * radius + 1
-    table = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
-    table[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
-    sums: Float64Array = (
-        table[edge:, edge:] - table[:-edge, edge:] - table[edge:, :-edge] + table[:-edge, :-edge]
-    )
-    return sums
+    rows, columns = keep.shape
+    depth, edge = values.shape[1], 2 * radius + 1
+    # Sums over all that lies above and to the left; the last of them count the points.
+    table = np.zeros((rows + 1, columns + 1, depth + 1))
+    p = 0
+    for row in range(rows):
+        for column in range(columns):
+            for k in range(depth + 1):
+                here = 0.0
+                if keep[row, column]:
+                    here = values[p, k] if k < depth else 1.0
+                table[row + 1, column + 1, k] = (
+                    here + table[row, column + 1, k] + table[row + 1, column, k]
+                    - table[row, column, k]
+                )  # fmt: skip
+            p += keep[row, column]
+    largest = 0.0
+    for row in range(rows - edge + 1):
+        for column in range(columns - edge + 1):
+            seen, square = 0.0, 0.0
+            for k in range(depth + 1):
+                total = table[row + edge, column + edge, k] - table[row, column + edge, k]
+                total += table[row, column, k] - table[row + edge, column, k]
+                square += total * total if k < depth else 0.0
+                seen = total
+            if seen > _SEEN * edge * edge:
+                largest = max(largest, np.sqrt(square) / seen)
+    return largest

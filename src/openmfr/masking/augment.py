@@ -91,6 +91,8 @@ class Masker:
         """Whether it is an image's turn to wear a mask, whether or not its face is known."""
         if self._is_masked is not None and self._is_masked[index]:
             return False
+        if self.config.probability >= 1:
+            return True
         rng = np.random.default_rng([self.seed, epoch, index, _WHETHER])
         return bool(rng.random() < self.config.probability)
 

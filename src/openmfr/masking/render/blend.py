@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from openmfr.faces.rasteriser import compiled
 from openmfr.masking.render.draw import NOTHING
-from openmfr.masking.render.light import BLUR, LIGHT, NOISE, skin_likeness
+from openmfr.masking.render.light import BLUR, LIGHT, NOISE, light_readings, skin_likeness
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
@@ -22,10 +22,17 @@ _REACH: Final = 0.035
 # How far it falls away from the light, in eye spans.
 _FALL: Final = 0.03
 
+# Of the picture's values and of covers, 0–1; a shadow below the least is none.
+_PER_STEP: Final = np.float32(1 / 255)
+_STEP: Final = np.float32(0.004)
+_LEAST: Final = np.float32(0.01)
+_ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+
 # How blurred a layer is drawn, squared pixels: pixels are averages, and textures are interpolated.
 _DRAWN_BLUR: Final = 0.15
 
 
+@compiled
 def margin(scale: float) -> int:
     """How far beyond a mask's edge the picture may change, pixels.
 
@@ -46,25 +53,40 @@ def soften(layer: Float32Array, deviation: float) -> None:
     height, width, depth = layer.shape
     passes = max(1, int(np.ceil(deviation * deviation / 0.5)))
     side = np.float32(0.5 * deviation * deviation / passes)
-    middle = np.float32(1.0) - side - side
+    size = width * depth
+    # Rows as they lie in memory, between copies of their ends.
+    rows, line = layer.reshape(height, size), np.empty(size + 2 * depth, np.float32)
+    above = np.empty(size, np.float32)
     for _ in range(passes):
         for y in range(height):
-            for k in range(depth):
-                before = layer[y, 0, k]
-                for x in range(width):
-                    here = layer[y, x, k]
-                    after = layer[y, min(x + 1, width - 1), k]
-                    layer[y, x, k] = side * before + middle * here + side * after
-                    before = here
-        row = np.zeros((width, depth), np.float32)
-        row[:] = layer[0]
+            for i in range(depth):
+                line[i] = rows[y, i]
+                line[depth + size + i] = rows[y, size - depth + i]
+            for i in range(size):
+                line[depth + i] = rows[y, i]
+            _soften_row(line, rows[y], np.uintp(depth), side)
+        above[:] = rows[0]
         for y in range(height):
-            below = min(y + 1, height - 1)
-            for x in range(width):
-                for k in range(depth):
-                    here = layer[y, x, k]
-                    layer[y, x, k] = side * row[x, k] + middle * here + side * layer[below, x, k]
-                    row[x, k] = here
+            _soften_column(above, rows[y], rows[min(y + 1, height - 1)], side)
+
+
+@compiled
+def _soften_row(line: Float32Array, row: Float32Array, depth: int, side: float) -> None:
+    middle = np.float32(1.0) - side - side
+    for i in range(np.uintp(row.shape[0])):
+        row[i] = side * line[i] + middle * line[i + depth] + side * line[i + depth + depth]
+
+
+@compiled
+def _soften_column(
+    above: Float32Array, row: Float32Array, below: Float32Array, side: float
+) -> None:
+    """Soften a row across rows in place; `above` holds the last one as it was, then this one."""
+    middle = np.float32(1.0) - side - side
+    for i in range(np.uintp(row.shape[0])):
+        here = row[i]
+        row[i] = side * above[i] + middle * here + side * below[i]
+        above[i] = here
 
 
 @compiled
@@ -144,31 +166,33 @@ def blend(
         _spread(shadow, reach)
     fall_x = int(np.floor(0.5 - _FALL * scale * photo[LIGHT]))
     fall_y = int(np.floor(0.5 - _FALL * scale * (photo[LIGHT + 1] - 0.4)))
+    lamp = light_readings(photo)
+    strength, rough = np.float32(_SHADOW), np.float32(0.7 * photo[NOISE])
     for y in range(height):
+        sy = min(max(y - fall_y, 0), height - 1)
         for x in range(width):
-            px, py = box[0] + x, box[1] + y
             # A cover below a step of the picture is no mask.
-            cover = min(float(layer[y, x, 3]), 1.0) if layer[y, x, 3] > 0.004 else 0.0
-            sx, sy = min(max(x - fall_x, 0), width - 1), min(max(y - fall_y, 0), height - 1)
-            dark = _SHADOW * shadow[sy, sx] * (1.0 - cover)
-            if dark > 0.01:
-                like = skin_likeness(
-                    photo,
-                    image[py, px, 0] / 255.0,
-                    image[py, px, 1] / 255.0,
-                    image[py, px, 2] / 255.0,
-                )
-                on_face = face[y, x] > NOTHING
-                dark *= max(like, 0.5) if on_face else like
+            cover = min(layer[y, x, 3], _ONE) if layer[y, x, 3] > _STEP else _ZERO
+            dark = strength * shadow[sy, min(max(x - fall_x, 0), width - 1)] * (_ONE - cover)
+            if cover <= _ZERO and dark <= _LEAST:
+                continue
+            px, py = box[0] + x, box[1] + y
+            red, green, blue = image[py, px, 0], image[py, px, 1], image[py, px, 2]
+            if dark > _LEAST:
+                like = skin_likeness(lamp, red * _PER_STEP, green * _PER_STEP, blue * _PER_STEP)
+                dark *= max(like, _HALF) if face[y, x] > NOTHING else like
             else:
-                dark = 0.0
-            if cover <= 0.0 and dark <= 0.01:
+                dark = _ZERO
+            if cover <= _ZERO and dark <= _LEAST:
                 continue
             # Grain is weaker where it is dark, and skin's own texture counts as grain in part.
-            noise = 0.7 * photo[NOISE] * grain(px, py) * min(0.3 * cover + layer[y, x, 1], cover)
+            grainy = min(np.float32(0.3) * cover + layer[y, x, 1], cover)
+            noise = rough * np.float32(grain(px, py)) * grainy
+            left = (_ONE - dark) * (_ONE - cover) * _PER_STEP
             for k in range(3):
-                under = image[py, px, k] / 255.0 * (1.0 - dark)
-                over = layer[y, x, k] if cover > 0.0 else 0.0
-                value = under * (1.0 - cover) + over + noise
-                out[py, px, k] = np.uint8(min(max(value, 0.0), 1.0) * 255.0 + 0.5)
+                value = image[py, px, k] * left + noise
+                if cover > _ZERO:
+                    value += layer[y, x, k]
+                steps = min(max(value, _ZERO), _ONE) * np.float32(255.0) + _HALF
+                out[py, px, k] = np.uint8(steps)
             alpha[py, px] = cover

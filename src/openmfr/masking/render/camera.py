@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,11 +12,16 @@ from openmfr.faces.rasteriser import compiled
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
+# In single precision, so that what is computed in it stays there.
+_RED: Final[Any] = np.float32(0.299)
+_BLUE: Final[Any] = np.float32(0.114)
+
 
 @compiled
 def luminance(red: float, green: float, blue: float) -> float:
     """Rec. 601 luma; exactly the value itself for a grey."""
-    return green + 0.299 * (red - green) + 0.114 * (blue - green)
+    value: float = green + _RED * (red - green) + _BLUE * (blue - green)
+    return value
 
 
 @compiled
@@ -76,24 +83,14 @@ def read_sharpness(image: UInt8Array, vertices: Float32Array) -> tuple[float, fl
     y0, y1 = int(max(top, 1.0)), int(min(bottom, height - 4.0))
     if x1 - x0 < 8 or y1 - y0 < 8:
         return 0.6, 0.0
-    near, far = 0.0, 0.0
+    near, far, total = 0, 0, 0
     histogram = np.zeros(256, np.int64)
-    total = 0
     for y in range(y0, y1, max(1, (y1 - y0) // 40)):
-        for x in range(x0, x1):
-            here = np.int64(image[y, x, 1])
-            a, b = here - image[y, x + 1, 1], here - image[y, x + 2, 1]
-            near += a * a
-            far += b * b
-            a, b = here - image[y + 1, x, 1], here - image[y + 2, x, 1]
-            near += a * a
-            far += b * b
-            cross = np.int64(image[y, x - 1, 1]) + image[y, x + 1, 1]
-            cross += np.int64(image[y - 1, x, 1]) + image[y + 1, x, 1]
-            corner = np.int64(image[y - 1, x - 1, 1]) + image[y - 1, x + 1, 1]
-            corner += np.int64(image[y + 1, x - 1, 1]) + image[y + 1, x + 1, 1]
-            histogram[min(abs(corner - 2 * cross + 4 * here), 255)] += 1
-            total += 1
+        row, below, second = image[y, x0:x1, 1], image[y + 1, x0:x1, 1], image[y + 2, x0:x1, 1]
+        near += _squares(row, image[y, x0 + 1 : x1 + 1, 1]) + _squares(row, below)
+        far += _squares(row, image[y, x0 + 2 : x1 + 2, 1]) + _squares(row, second)
+        _count_corners(image, y, x0, x1, histogram)
+        total += x1 - x0
     count = 0.0
     quarter = 0.0
     for value in range(256):
@@ -104,9 +101,37 @@ def read_sharpness(image: UInt8Array, vertices: Float32Array) -> tuple[float, fl
     # A quarter of normal noise lies below 0.319 of its deviation; this filter's gain is 6.
     noise = max(quarter, 0.0) / (6 * 0.319)
     pairs = 2.0 * total
-    near = max(near / pairs - 2 * noise * noise, 1e-3)
-    far = max(far / pairs - 2 * noise * noise, 1e-3)
-    return blur_of(far / near), min(noise, 12.0) / 255.0
+    mean_near = max(near / pairs - 2 * noise * noise, 1e-3)
+    mean_far = max(far / pairs - 2 * noise * noise, 1e-3)
+    return blur_of(mean_far / mean_near), min(noise, 12.0) / 255.0
+
+
+@compiled
+def _squares(one: UInt8Array, other: UInt8Array) -> int:
+    """Sum of the squared differences of two lists of pixels."""
+    total = 0
+    for i in range(np.uintp(one.shape[0])):
+        difference = np.int64(one[i]) - other[i]
+        total += difference * difference
+    return total
+
+
+@compiled
+def _count_corners(
+    image: UInt8Array, y: int, x0: int, x1: int, histogram: npt.NDArray[np.int64]
+) -> None:
+    """Count by size what a row's pixels have that no smooth surface has."""
+    # Unsigned, as numba asks of a signed index whether it counts from the end.
+    one = np.uintp(1)
+    here = np.uintp(y)
+    for x in range(np.uintp(x0), np.uintp(x1)):
+        before, after = x - one, x + one
+        cross = np.int64(image[here, before, one]) + image[here, after, one]
+        cross += np.int64(image[here - one, x, one]) + image[here + one, x, one]
+        corner = np.int64(image[here - one, before, one]) + image[here - one, after, one]
+        corner += np.int64(image[here + one, before, one]) + image[here + one, after, one]
+        size = corner - 2 * cross + 4 * np.int64(image[here, x, one])
+        histogram[np.uintp(min(abs(size), 255))] += 1
 
 
 @compiled
@@ -141,7 +166,8 @@ def read_variety(image: UInt8Array) -> float:
         for x in range(0, width, step):
             value = _pixel_luminance(image, y, x)
             if 50.0 < value < 235.0:
-                r, b = image[y, x, 0] / value, image[y, x, 2] / value
+                share = 1.0 / value
+                r, b = image[y, x, 0] * share, image[y, x, 2] * share
                 count += 1.0
                 red += r
                 blue += b

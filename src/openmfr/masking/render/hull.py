@@ -5,7 +5,7 @@ Compiled, in float32 and float64 without BLAS, so that results are the same in e
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,11 @@ Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
-# Passes that tighten the cloth: enough to span an open mouth.
-_TIGHTENING: Final = 20  # even, so that the last pass lands in the map
+_PER_ANGLE: Final = 1.0 / STEP_ANGLE
+_PER_HEIGHT: Final = 1.0 / STEP_HEIGHT
+
+# Passes that tighten the cloth, an even number: enough to span an open mouth.
+_TIGHTENING: Final = 20
 # Passes that spread the drift: the lips of an open mouth must not tear a sheet.
 _SMOOTHING: Final = 6
 # How far a sheet lies off the hull, eye spans: at its edges, and more in its middle.
@@ -170,11 +173,15 @@ def lay_hull(
 def _radius(mesh: Float32Array, triangles: Int32Array) -> Float32Array:
     """The outermost radius of a mesh (angle, height, radius) at each node; 0 beside it."""
     radius = np.zeros((ROWS, COLUMNS), np.float32)
+    places = np.empty((mesh.shape[0], 2))
+    for v in range(mesh.shape[0]):
+        places[v, 0] = (mesh[v, 0] - LEFT) * _PER_ANGLE
+        places[v, 1] = (mesh[v, 1] - TOP) * _PER_HEIGHT
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ax, ay = (mesh[a, 0] - LEFT) / STEP_ANGLE, (mesh[a, 1] - TOP) / STEP_HEIGHT
-        bx, by = (mesh[b, 0] - LEFT) / STEP_ANGLE - ax, (mesh[b, 1] - TOP) / STEP_HEIGHT - ay
-        cx, cy = (mesh[c, 0] - LEFT) / STEP_ANGLE - ax, (mesh[c, 1] - TOP) / STEP_HEIGHT - ay
+        ax, ay = places[a, 0], places[a, 1]
+        bx, by = places[b, 0] - ax, places[b, 1] - ay
+        cx, cy = places[c, 0] - ax, places[c, 1] - ay
         area = bx * cy - cx * by
         # Long triangles come from points behind the axis, where angles jump.
         if abs(area) < 1e-9 or max(abs(bx), abs(cx)) > COLUMNS / 2:
@@ -183,10 +190,11 @@ def _radius(mesh: Float32Array, triangles: Int32Array) -> Float32Array:
         right = min(COLUMNS - 1, int(np.floor(ax + max(0.0, bx, cx) + 1e-6)))
         top = max(0, int(np.ceil(ay + min(0.0, by, cy) - 1e-6)))
         bottom = min(ROWS - 1, int(np.floor(ay + max(0.0, by, cy) + 1e-6)))
+        inverse = 1.0 / area
         for row in range(top, bottom + 1):
             for column in range(left, right + 1):
                 px, py = column - ax, row - ay
-                wb, wc = (px * cy - cx * py) / area, (bx * py - px * by) / area
+                wb, wc = (px * cy - cx * py) * inverse, (bx * py - px * by) * inverse
                 wa = 1.0 - wb - wc
                 if wa >= -1e-6 and wb >= -1e-6 and wc >= -1e-6:
                     r = wa * mesh[a, 2] + wb * mesh[b, 2] + wc * mesh[c, 2]
@@ -200,22 +208,27 @@ def _tighten(radius: Float32Array, hull: Float32Array) -> None:
 
     The chord between two points at equal radius runs inside their circle, hence the cosine.
     """
-    along, across = np.float32(0.25 * np.cos(STEP_ANGLE)), np.float32(0.25)
-    below = np.zeros((ROWS, COLUMNS), np.float32)
+    other = np.zeros((ROWS, COLUMNS), np.float32)
     hull[:] = radius
-    for step in range(_TIGHTENING):
-        before, after = (hull, below) if step % 2 == 0 else (below, hull)
-        after[:] = before
-        for row in range(1, ROWS - 1):
-            # Above the nose's bridge a mask lies as the skin does.
-            share = np.float32(min(1.0, max(0.0, (TOP + row * STEP_HEIGHT + 0.3) / 0.3)))
-            for column in range(1, COLUMNS - 1):
-                mean = along * (before[row, column - 1] + before[row, column + 1])
-                mean += across * (before[row - 1, column] + before[row + 1, column])
-                raised = before[row, column] + share * (mean - before[row, column])
-                after[row, column] = max(radius[row, column], raised)
+    other[:] = radius
+    for _ in range(_TIGHTENING // 2):
+        _tighten_once(radius, hull, other)
+        _tighten_once(radius, other, hull)
     for row in range(ROWS):
         hull[row, 0], hull[row, COLUMNS - 1] = hull[row, 1], hull[row, COLUMNS - 2]
+
+
+@compiled
+def _tighten_once(radius: Float32Array, before: Float32Array, after: Float32Array) -> None:
+    along, across = np.float32(0.25 * np.cos(STEP_ANGLE)), np.float32(0.25)
+    for row in range(1, ROWS - 1):
+        # Above the nose's bridge a mask lies as the skin does.
+        share = np.float32(min(1.0, max(0.0, (TOP + row * STEP_HEIGHT + 0.3) / 0.3)))
+        for column in range(1, COLUMNS - 1):
+            mean = along * (before[row, column - 1] + before[row, column + 1])
+            mean += across * (before[row - 1, column] + before[row + 1, column])
+            raised = before[row, column] + share * (mean - before[row, column])
+            after[row, column] = max(radius[row, column], raised)
 
 
 @compiled
@@ -234,8 +247,8 @@ def _smooth(field: Float32Array) -> None:
 @compiled
 def look_up(field: Float32Array, angle: float, height: float) -> float:
     """Sample one of the maps bilinearly; beyond its edge it goes on as at the edge."""
-    x = min(max((angle - LEFT) / STEP_ANGLE, 0.0), COLUMNS - 1.001)
-    y = min(max((height - TOP) / STEP_HEIGHT, 0.0), ROWS - 1.001)
+    x = min(max((angle - LEFT) * _PER_ANGLE, 0.0), COLUMNS - 1.001)
+    y = min(max((height - TOP) * _PER_HEIGHT, 0.0), ROWS - 1.001)
     column, row = int(x), int(y)
     fx, fy = x - column, y - row
     above = (1 - fx) * field[row, column] + fx * field[row, column + 1]
@@ -248,8 +261,11 @@ def look_up(field: Float32Array, angle: float, height: float) -> float:
 def _reach_round(hull: Float32Array, angle: float, level: float) -> float:
     """Where the head narrows towards the chin, cloth does not: it reaches further round."""
     radius = max(look_up(hull, angle, level), 0.2)
-    wider: float = max(_GIRTH / radius, 1.0) ** _STIFF
-    return angle * wider
+    if radius >= _GIRTH:
+        return angle
+    wider: Any = np.float32(_GIRTH / radius) ** np.float32(_STIFF)
+    further: float = angle * wider
+    return further
 
 
 @compiled
@@ -279,7 +295,7 @@ def place_sheet(
         float32.
     """
     rows, columns = height.shape
-    sheet = np.zeros((rows, columns, 6), np.float32)
+    sheet = np.empty((rows, columns, 6), np.float32)
     r = rotation
     for row in range(rows):
         for column in range(columns):
@@ -291,9 +307,10 @@ def place_sheet(
             inner = 16 * u * (1 - u) * v * (1 - v)
             out = look_up(maps[0], moved_angle, moved_level) + height[row, column] + _STAND_OFF
             out += (_FULLNESS + 0.05 * slack) * inner
-            x = out * np.sin(moved_angle)
+            turn = np.float32(moved_angle)
+            x = out * np.sin(turn)
             y = moved_level + 0.02 * slack * inner
-            z = out * np.cos(moved_angle) + AXIS_Z
+            z = out * np.cos(turn) + AXIS_Z
             for i in range(3):
                 place = scale * (r[i, 0] * x + r[i, 1] * y + r[i, 2] * z) + shift[i]
                 sheet[row, column, i] = place

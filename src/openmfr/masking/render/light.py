@@ -10,10 +10,11 @@ irradiances to the power 1/2.2 is as good a factor there as the ratio itself is 
 from __future__ import annotations
 
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from openmfr.faces.geometry import face_model
 from openmfr.faces.rasteriser import compiled
@@ -39,6 +40,8 @@ SKIN_SPREAD: Final = 20
 LIGHT: Final = 23
 READINGS: Final = 26
 
+_to_tuple: Final[Any] = to_fixed_tuple
+
 # Fewer vertices in sight than these say nothing of the light.
 _ENOUGH: Final = 40
 # Pulls towards the usual light, from above and the viewer's side, per order of the harmonics; and
@@ -51,6 +54,16 @@ _SKIN_LEVEL: Final = 0.62
 _BRIGHT_LEVEL: Final = 0.88
 # Red, green and blue of skin over its luminance, between those of light and dark skin.
 _SKIN_COLOUR: Final = (1.22, 0.94, 0.78)
+
+# What irradiance may be, over that of the skin on average; single precision stays what it is.
+_DARKEST, _BRIGHTEST = np.float32(0.3), np.float32(1.6)
+_HALF: Final[Any] = np.float32(0.5)
+_ONE: Final[Any] = np.float32(1.0)
+_THREE: Final[Any] = np.float32(3.0)
+# Brightness at which colour begins to count.
+_DIM: Final = np.float32(0.08)
+# How skin's spread is weighed in brightness and in colour, and how far off it still is skin.
+_FREE, _BOUND, _NEAR = np.float32(1 / 2.5), np.float32(1 / 1.8), np.float32(1.5)
 
 # Variety of hues below which a photo is toned; with 0.03 more it is in full colour.
 _TONED: Final = 0.025
@@ -120,11 +133,11 @@ def harmonics(x: float, y: float, z: float, out: Float64Array) -> None:
 
 
 @compiled
-def irradiance(photo: Float64Array, x: float, y: float, z: float) -> float:
+def irradiance(photo: Any, x: float, y: float, z: float) -> float:
     """Brightness of a surface with this normal, over that of the face's skin on average.
 
     Args:
-        photo: Of `read_photo`.
+        photo: Of `read_photo`, or of `light_readings`: the result is as precise as its arguments.
         x: Of the unit normal, as y and z.
         y: Down.
         z: Towards the viewer.
@@ -134,9 +147,19 @@ def irradiance(photo: Float64Array, x: float, y: float, z: float) -> float:
     """
     w = photo
     value = w[0] + w[1] * x + w[2] * y + w[3] * z + w[4] * x * y + w[5] * x * z + w[6] * y * z
-    value += w[7] * (x * x - y * y) + w[8] * (3 * z * z - 1)
-    within: float = min(max(value, 0.3), 1.6)
+    value += w[7] * (x * x - y * y) + w[8] * (_THREE * z * z - _ONE)
+    within: float = min(max(value, _DARKEST), _BRIGHTEST)
     return within
+
+
+@compiled
+def light_readings(photo: Float64Array) -> Any:
+    """The readings as a tuple of float32: numbers that a compiler keeps in registers.
+
+    Args:
+        photo: Of `read_photo`.
+    """
+    return _to_tuple(photo.astype(np.float32), READINGS)
 
 
 @compiled
@@ -291,7 +314,8 @@ def _solve(system: Float64Array) -> Float64Array:
 def _tint(red: float, green: float, blue: float) -> tuple[float, float, float]:
     """Brightness and two numbers of colour that do not change with it."""
     level = luminance(red, green, blue)
-    return level, (red - level) / (level + 0.08), (blue - level) / (level + 0.08)
+    share = _ONE / (level + _DIM)
+    return level, (red - level) * share, (blue - level) * share
 
 
 @compiled
@@ -335,11 +359,11 @@ def _fit_colour(
 
 
 @compiled
-def skin_likeness(photo: Float64Array, red: float, green: float, blue: float) -> float:
+def skin_likeness(photo: Any, red: float, green: float, blue: float) -> float:
     """How much a colour looks like this face's skin, lit or shaded.
 
     Args:
-        photo: Of `read_photo`.
+        photo: Of `read_photo`, or of `light_readings`.
         red: 0–1, as green and blue.
         green: 0–1.
         blue: 0–1.
@@ -347,11 +371,11 @@ def skin_likeness(photo: Float64Array, red: float, green: float, blue: float) ->
     Returns:
         0–1.
     """
-    tint = _tint(red, green, blue)
-    distance = 0.0
-    for i in range(3):
-        # Brightness is free to change with the light, hence half its weight.
-        off = (tint[i] - photo[SKIN + i]) / (photo[SKIN_SPREAD + i] * (2.5 if i == 0 else 1.8))
-        distance += off * off
-    likeness: float = np.exp(-0.5 * max(distance - 1.5, 0.0))
+    level, warm, cold = _tint(red, green, blue)
+    # Brightness is free to change with the light, hence less weight.
+    off = (level - photo[SKIN]) / photo[SKIN_SPREAD] * _FREE
+    off_warm = (warm - photo[SKIN + 1]) / photo[SKIN_SPREAD + 1] * _BOUND
+    off_cold = (cold - photo[SKIN + 2]) / photo[SKIN_SPREAD + 2] * _BOUND
+    beyond = off * off + off_warm * off_warm + off_cold * off_cold - _NEAR
+    likeness: float = np.exp(-_HALF * beyond) if beyond > 0 else _ONE
     return likeness

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.faces.rasteriser import compiled
-from openmfr.masking.render.draw import light_colour
 from openmfr.masking.render.hull import look_up
-from openmfr.masking.render.light import skin_likeness
+from openmfr.masking.render.light import light_readings, skin_likeness
+from openmfr.masking.render.shade import light_colour
 from openmfr.masking.template import AXIS_Z
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -110,26 +110,29 @@ def draw_loops(
         face: Of `draw.draw_face`.
         layer: Of `draw.shade_sheet`.
     """
-    lit = np.zeros(3)
+    lamp = light_readings(photo)
+    red, green, blue = np.float32(colour[0]), np.float32(colour[1]), np.float32(colour[2])
+    cover = np.zeros(layer.shape[:2], np.float32)
     for k in range(curves.shape[0]):
-        strength = _strength(curves[k], image, photo)
-        cover = np.zeros(layer.shape[:2], np.float32)
         middle = curves[k, POINTS // 2]
         if not middle[5] > -0.5:
             continue
+        strength = _strength(curves[k], image, photo)
+        left, top, right, bottom = layer.shape[1], layer.shape[0], 0, 0
         for p in range(POINTS - 1):
             if strength[p] > 0.02:
-                _draw_segment(curves[k], p, strength, width, box, face, cover)
-        for i in range(3):
-            lit[i] = colour[i]
-        light_colour(photo, lit, middle[3], middle[4], middle[5], 0.0)
-        for y in range(layer.shape[0]):
-            for x in range(layer.shape[1]):
+                drawn = _draw_segment(curves[k], p, strength, width, box, face, cover)
+                left, top = min(left, drawn[0]), min(top, drawn[1])
+                right, bottom = max(right, drawn[2]), max(bottom, drawn[3])
+        lit = light_colour(lamp, red, green, blue, middle[3], middle[4], middle[5], np.float32(0.0))
+        for y in range(top, bottom):
+            for x in range(left, right):
                 if cover[y, x] > 0:
                     under = cover[y, x] * (1 - layer[y, x, 3])
                     for i in range(3):
                         layer[y, x, i] += under * lit[i]
                     layer[y, x, 3] += under
+                    cover[y, x] = 0
 
 
 @compiled
@@ -160,7 +163,8 @@ def _draw_segment(
     box: Int64Array,
     face: Float32Array,
     cover: Float32Array,
-) -> None:
+) -> tuple[int, int, int, int]:
+    """Draw one straight piece of a band; return left, top, right, bottom of what it may touch."""
     height, columns = cover.shape
     ax, ay, az = curve[p, 0] - box[0], curve[p, 1] - box[1], curve[p, 2]
     bx, by, bz = curve[p + 1, 0] - box[0], curve[p + 1, 1] - box[1], curve[p + 1, 2]
@@ -168,10 +172,10 @@ def _draw_segment(
     faint = min(width, 1.0)
     dx, dy = bx - ax, by - ay
     length = dx * dx + dy * dy + 1e-9
-    for y in range(max(0, int(min(ay, by) - reach)), min(height, int(max(ay, by) + reach) + 2)):
-        for x in range(
-            max(0, int(min(ax, bx) - reach)), min(columns, int(max(ax, bx) + reach) + 2)
-        ):
+    left, right = max(0, int(min(ax, bx) - reach)), min(columns, int(max(ax, bx) + reach) + 2)
+    top, bottom = max(0, int(min(ay, by) - reach)), min(height, int(max(ay, by) + reach) + 2)
+    for y in range(top, bottom):
+        for x in range(left, right):
             t = min(max(((x - ax) * dx + (y - ay) * dy) / length, 0.0), 1.0)
             away = np.sqrt((x - ax - t * dx) ** 2 + (y - ay - t * dy) ** 2)
             if away >= reach or face[y, x] > az + t * (bz - az):
@@ -179,3 +183,4 @@ def _draw_segment(
             shown = strength[p] + t * (strength[p + 1] - strength[p])
             value = np.float32(min(reach - away, 1.0) * faint * shown)
             cover[y, x] = max(cover[y, x], value)
+    return left, top, right, bottom

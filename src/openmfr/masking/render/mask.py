@@ -8,6 +8,7 @@ its bands and its shadow changes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
@@ -19,14 +20,16 @@ from openmfr.errors import UserError
 from openmfr.faces.geometry import VERTICES, face_model
 from openmfr.faces.rasteriser import compiled
 from openmfr.masking.render.blend import blend, margin
-from openmfr.masking.render.draw import draw_face, draw_sheet, shade_sheet
+from openmfr.masking.render.draw import GROUP, draw_canvas, draw_face
 from openmfr.masking.render.hull import find_pose, lay_hull, place_sheet
 from openmfr.masking.render.light import read_photo, skin_vertices, vertex_normals
-from openmfr.masking.render.loops import draw_loops, place_loops
-from openmfr.masking.render.surface import SHEET_COLUMNS, SHEET_ROWS, sheet_places, skin
+from openmfr.masking.render.loops import POINTS, draw_loops, place_loops
+from openmfr.masking.render.shade import shade_sheet
+from openmfr.masking.render.surface import SHEET_COLUMNS, SHEET_ROWS, place_on_head, skin
 from openmfr.masking.template import MaskTemplate, Outline
 
 UInt8Array = npt.NDArray[np.uint8]
+Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -86,44 +89,77 @@ def render_mask(
     check(image, vertices)
     vertices = np.ascontiguousarray(vertices, np.float32)
     image = np.ascontiguousarray(image)
-    rotation, shift = np.zeros((3, 3)), np.zeros(3)
+    rotation, shift = np.empty((3, 3)), np.empty(3)
     scale = find_pose(vertices, face_model().mean, rotation, shift)
     if not scale >= _SMALLEST:
         return unchanged(image)
     outline = template.outline if wear is None else wear.outline(template.outline)
-    slack = 0.0 if wear is None else float(wear.slack)
     worn, cloth = skin(), _cloth(template)
-    places = sheet_places(outline)
-    maps = lay_hull(
-        vertices, scale, rotation, shift,
+    out, alpha = image.copy(), np.zeros(image.shape[:2], np.float32)
+    box = _put_on(
+        image, vertices, scale, rotation, shift,
         worn.triangles, worn.anchors, worn.offsets, worn.corners, worn.weights, worn.mean,
+        worn.closed, skin_vertices(),
+        outline.nose, outline.side, outline.chin, outline.jaw, outline.half_angle, outline.tilt,
+        0.0 if wear is None else float(wear.slack),
+        cloth.height, cloth.texture(outline.half_angle * scale), template.gloss, cloth.bands,
+        GROUP, out, alpha,
     )  # fmt: skip
-    sheet = place_sheet(maps, places, cloth.height, slack, scale, rotation, shift)
-    curves = np.zeros((0, 2, 6), np.float32)
-    if template.loops is not None:
-        ends = np.array([template.loops.upper, template.loops.lower])
-        curves = place_loops(maps, places, sheet, ends, scale, rotation, shift)
+    return Masked(image=out, alpha=alpha, box=box)
+
+
+# One call from Python for all of it: each call of compiled code takes as long as some of the steps.
+@compiled
+def _put_on(
+    image: UInt8Array,
+    vertices: Float32Array,
+    scale: float,
+    rotation: Float64Array,
+    shift: Float64Array,
+    triangles: Int32Array,
+    anchors: Int32Array,
+    offsets: Float32Array,
+    corners: Int32Array,
+    weights: Float32Array,
+    mean: Float32Array,
+    closed: Int32Array,
+    samples: Int32Array,
+    nose: float,
+    side: float,
+    chin: float,
+    jaw: float,
+    half_angle: float,
+    tilt: float,
+    slack: float,
+    height: Float32Array,
+    texture: Float32Array,
+    gloss: float,
+    bands: Float64Array,
+    group: int,
+    out: UInt8Array,
+    alpha: Float32Array,
+) -> tuple[int, int, int, int]:
+    """Draw a mask into a copy of the photo, `out`, and its cover into `alpha`; return the box."""
+    places = place_on_head(nose, side, chin, jaw, half_angle, tilt)
+    maps = lay_hull(
+        vertices, scale, rotation, shift, triangles, anchors, offsets, corners, weights, mean
+    )
+    sheet = place_sheet(maps, places, height, slack, scale, rotation, shift)
+    curves = np.empty((0, POINTS, 6), np.float32)
+    if bands.shape[0]:
+        curves = place_loops(maps, places, sheet, bands[4:], scale, rotation, shift)
+    core = _box(sheet, curves[:0], 1, image.shape[1], image.shape[0])
     box = _box(sheet, curves, margin(scale), image.shape[1], image.shape[0])
     if box[2] <= box[0] or box[3] <= box[1]:
-        return unchanged(image)
-    photo = read_photo(image, vertices, vertex_normals(vertices, worn.closed), skin_vertices())
-    face = draw_face(vertices, worn.closed, scale, box)
-    layer = shade_sheet(
-        draw_sheet(sheet, box, face),
-        sheet,
-        cloth.texture(outline.half_angle * scale),
-        outline.half_angle,
-        template.gloss,
-        rotation,
-        photo,
-    )
-    if template.loops is not None:
-        colour = np.array(template.loops.colour) / 255.0
-        draw_loops(curves, colour, template.loops.width * scale, image, photo, box, face, layer)
-    out, alpha = image.copy(), np.zeros(image.shape[:2], np.float32)
+        return 0, 0, 0, 0
+    photo = read_photo(image, vertices, vertex_normals(vertices, closed), samples)
+    face = draw_face(vertices, closed, scale, box)
+    canvas = draw_canvas(sheet, core, face, box, group)
+    layer = shade_sheet(canvas, core, sheet, texture, half_angle, gloss, rotation, photo, box)
+    if bands.shape[0]:
+        draw_loops(curves, bands[:3], bands[3] * scale, image, photo, box, face, layer)
     blend(image, layer, face, photo, scale, box, out, alpha)
-    left, top, right, bottom = box.tolist()
-    return Masked(image=out, alpha=alpha, box=(left, top, right, bottom))
+    return box[0], box[1], box[2], box[3]
 
 
 def unchanged(image: UInt8Array) -> Masked:
@@ -156,10 +192,18 @@ def check(image: UInt8Array, vertices: Float32Array) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Cloth:
-    """A template made ready: pictures of falling size, and its height at the sheet's vertices."""
+    """A template made ready.
+
+    Attributes:
+        levels: Its picture and smaller and smaller ones, see `shade.shade_sheet`.
+        height: How far it stands off at the sheet's vertices, eye spans.
+        bands: Their red, green and blue, 0–1, width in eye spans, and v of their upper and lower
+            ends; empty if it has none.
+    """
 
     levels: tuple[Float32Array, ...]
     height: Float32Array
+    bands: Float64Array
 
     def texture(self, reach: float) -> Float32Array:
         """Choose the picture with about a texel to a pixel.
@@ -168,7 +212,7 @@ class _Cloth:
             reach: Half the sheet's angle times pixels per eye span.
         """
         texels = self.levels[0].shape[0] / max(1.5 * reach, 1.0)
-        level = int(np.floor(np.log2(max(texels, 1.0)) + 0.65))
+        level = math.floor(math.log2(max(texels, 1.0)) + 0.65)
         return self.levels[min(level, len(self.levels) - 1)]
 
 
@@ -202,7 +246,12 @@ def _prepare(template: MaskTemplate) -> _Cloth:
             texture[::2, ::2] + texture[1::2, ::2] + texture[::2, 1::2] + texture[1::2, 1::2]
         ) / 4
         levels.append(texture.astype(np.float32))
-    return _Cloth(levels=tuple(levels), height=coarse.astype(np.float32))
+    bands: list[float] = []
+    if (loops := template.loops) is not None:
+        bands = [*(value / 255 for value in loops.colour), loops.width, loops.upper, loops.lower]
+    return _Cloth(
+        levels=tuple(levels), height=coarse.astype(np.float32), bands=np.array(bands, np.float64)
+    )
 
 
 def _hats(size: int, nodes: int) -> Float64Array:
@@ -218,11 +267,11 @@ def _box(
 ) -> Int64Array:
     """The part of the picture that a mask and its bands may touch."""
     left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
-    for group in (sheet, curves):
-        for i in range(group.shape[0]):
-            for j in range(group.shape[1]):
-                left, right = min(left, group[i, j, 0]), max(right, group[i, j, 0])
-                top, bottom = min(top, group[i, j, 1]), max(bottom, group[i, j, 1])
+    for part in (sheet, curves):
+        for i in range(part.shape[0]):
+            for j in range(part.shape[1]):
+                left, right = min(left, part[i, j, 0]), max(right, part[i, j, 0])
+                top, bottom = min(top, part[i, j, 1]), max(bottom, part[i, j, 1])
     box = np.zeros(4, np.int64)
     if np.isfinite(left + top + right + bottom):
         box[0] = int(min(max(np.floor(left) - around, 0.0), width))

@@ -130,7 +130,7 @@ def sheet_places(outline: Outline) -> Float32Array:
         >>> sheet_places(outline)[0, SHEET_COLUMNS // 2].round(4).tolist()
         [0.0, -0.20000000298023224]
     """
-    places: Float32Array = _sheet_places(
+    places: Float32Array = place_on_head(
         outline.nose,
         outline.side,
         outline.chin,
@@ -142,9 +142,10 @@ def sheet_places(outline: Outline) -> Float32Array:
 
 
 @compiled
-def _sheet_places(
+def place_on_head(
     nose: float, side: float, chin: float, jaw: float, half_angle: float, tilt: float
 ) -> Float32Array:
+    """`sheet_places` for an outline's numbers, compiled."""
     places = np.zeros((SHEET_ROWS, SHEET_COLUMNS, 2), np.float32)
     cos, sin = np.cos(tilt), np.sin(tilt)
     middle = (nose + chin) / 2
