@@ -41,6 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("demo")  # one process makes it for both
 def test_the_demo_knows_people_it_never_saw_and_takes_no_shortcut(whole: Demo) -> None:
     network, shortcut = (
         result.kinds["uu"].accuracy.mean for result in (whole.network, whole.shortcut)
@@ -53,6 +54,7 @@ def test_the_demo_knows_people_it_never_saw_and_takes_no_shortcut(whole: Demo) -
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("demo")
 def test_the_demo_shows_the_masked_gap_and_its_cure(whole: Demo) -> None:
     bare, masked = (whole.network.kinds[kind].auc for kind in ("uu", "mu"))
     assert bare.low is not None

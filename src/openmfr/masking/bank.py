@@ -60,7 +60,7 @@ class MaskBank:
         styles: Mapping[str, float] = STYLE_WEIGHTS,
         size: int = 256,
     ) -> MaskBank:
-        """Draw a bank; about 15 ms for each template of 256 texels.
+        """Draw a bank; about 20 ms for each template of 256 texels.
 
         Template k depends on the seed, k, the weights and the size alone: a larger bank begins
         with the smaller one.

@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from openmfr.masking.chance import pick
-from openmfr.masking.styles import fabric, patterns
+from openmfr.masking.styles import fabric, folds, patterns
 from openmfr.masking.template import EarLoops, MaskTemplate, Outline
 
 _PATTERNS: dict[str, float] = {
-    "plain": 0.44,
-    "heather": 0.08,
+    "plain": 0.30,
+    "heather": 0.12,
     "logo": 0.11,
-    "text": 0.06,
+    "text": 0.08,
     "stripes": 0.05,
-    "checks": 0.06,
+    "checks": 0.12,
     "dots": 0.04,
-    "flowers": 0.05,
+    "flowers": 0.08,
     "camouflage": 0.03,
     "blocks": 0.04,
     "spots": 0.02,
-    "gradient": 0.02,
+    "gradient": 0.01,
 }
 _COLOURS: dict[str, float] = {
     "black": 0.40,
@@ -30,7 +30,7 @@ _COLOURS: dict[str, float] = {
     "dyed": 0.24,
 }
 _SHADES: dict[str, fabric.Colour] = {
-    "black": (0.08, 0.08, 0.085),
+    "black": (0.10, 0.10, 0.115),
     "navy": (0.10, 0.13, 0.25),
     "grey": (0.45, 0.46, 0.48),
     "white": (0.89, 0.89, 0.88),
@@ -48,31 +48,34 @@ def draw_cloth(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
     colour = _colour(rng)
     outline = Outline(
         nose=rng.normal(-0.22, 0.035),
-        side=rng.normal(-0.04, 0.04),
-        chin=rng.normal(1.0, 0.03),
-        jaw=rng.normal(0.65, 0.05),
-        half_angle=rng.uniform(1.06, 1.28),
+        side=rng.normal(-0.08, 0.045),
+        chin=rng.normal(0.90, 0.04),
+        jaw=rng.normal(0.58, 0.06),
+        half_angle=rng.uniform(1.0, 1.22),
     )
     canvas = fabric.blank(outline, size, colour)
     top = fabric.tent(canvas, rng.uniform(0.3, 1.6))
-    fabric.cut(canvas, corner=rng.uniform(0.03, 0.12), pull=rng.uniform(0.0, 0.06), top=top)
+    fabric.cut(canvas, corner=rng.uniform(0.05, 0.2), pull=rng.uniform(0.0, 0.06), top=top)
     pattern = pick(rng, _PATTERNS)
     if pattern != "plain":
         patterns.print_pattern(canvas, rng, pattern)
-    fabric.jowls(canvas, rng.uniform(0.03, 0.11))
+    folds.jowls(canvas, rng.uniform(0.03, 0.11))
     if cut == "seam":
         _seam(canvas, rng)
     elif cut == "pleats":
-        fabric.bulge(canvas, rng.uniform(0.01, 0.04))
+        folds.bulge(canvas, rng.uniform(0.01, 0.04))
         depth = rng.uniform(0.018, 0.034)
         for at in (0.3, 0.5, 0.7):
-            fabric.pleat(canvas, rng, at=at, depth=depth, opening=rng.uniform(-0.1, 0.2))
+            folds.pleat(canvas, rng, at=at, depth=depth, opening=rng.uniform(-0.1, 0.2))
     else:
-        fabric.bulge(canvas, rng.uniform(0.0, 0.03))
+        folds.bulge(canvas, rng.uniform(0.0, 0.03))
+        folds.ridge(canvas, rng, rng.uniform(0.0, 0.06))
     _hems(canvas, rng)
-    weave(canvas, rng, rng.uniform(0.005, 0.025))
-    depth, dirt = rng.uniform(0.007, 0.020), rng.uniform(0, 0.06)
-    fabric.use(canvas, rng, depth=depth, dirt=dirt, grain=0.012)
+    weave(canvas, rng, rng.uniform(0.01, 0.06))
+    folds.crumple(canvas, rng, int(rng.integers(2, 10)), rng.uniform(0.05, 0.2))
+    depth, dirt = rng.uniform(0.007, 0.022), rng.uniform(0, 0.06)
+    folds.use(canvas, rng, depth=depth, dirt=dirt, grain=rng.uniform(0.015, 0.06))
+    folds.gape(canvas, rng.uniform(0.02, 0.14))
     loops = None if rng.random() < 0.08 else _loops(rng, colour)
     gloss = rng.uniform(0.1, 0.3) if rng.random() < 0.15 else 0.0  # satin
     return canvas.finish("cloth", loops, gloss)
@@ -134,6 +137,6 @@ def _loops(rng: np.random.Generator, colour: fabric.Colour) -> EarLoops:
     light = pick(rng, {"same": 0.55, "white": 0.2, "black": 0.25})
     shades = {"same": colour, "white": (0.9, 0.9, 0.9), "black": (0.12, 0.12, 0.12)}
     red, green, blue = (round(255 * c) for c in shades[light])
-    width = rng.uniform(0.025, 0.07)
+    width = rng.uniform(0.02, 0.055)
     upper, lower = rng.uniform(0.05, 0.2), rng.uniform(0.82, 0.94)
     return EarLoops(colour=(red, green, blue), width=width, upper=upper, lower=lower)

@@ -1,16 +1,15 @@
-"""Drawing on a mask's sheet in lengths of the head: edges, hems, pleats, wrinkles, signs of use.
+"""Drawing on a mask's sheet in lengths of the head: edges, hems, seams, the nose wire, dyes.
 
 Lengths are eye spans (about 100 mm), so that a pleat is as deep and a stitch as long on every
 style.
-Colours are shares of white (0–1) under even light; folds darken them only a little, because the
-renderer lights the relief.
+Colours are shares of white (0–1) under even light. Folds darken them by what they keep off that
+light, and make them deeper; the rest of their shading is the renderer's, which lights the relief.
 """
 
 from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,8 @@ THICKNESS = 0.012
 
 Colour = tuple[float, float, float]
 
-_PROFILE = 1024
+# How much more a colour shows where it is shaded.
+_DYED = 2.2
 
 
 @dataclass(eq=False)
@@ -47,6 +47,7 @@ class Canvas:
         span: Length of every column, shape (1, S).
         level: Height of every texel on the head, shape (S, S).
         rim: Distance from the nearest edge, shape (S, S); set by `cut`.
+        tone: How light the colour is left, shape (S, S); set by `shade`.
     """
 
     outline: Outline
@@ -58,6 +59,10 @@ class Canvas:
     span: Array
     level: Array
     rim: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    tone: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tone = np.ones_like(self.height)
 
     @property
     def size(self) -> int:
@@ -76,12 +81,12 @@ class Canvas:
 
     def shade(self, share: Array) -> None:
         """Darken (or lighten, where negative) by a share of the colour."""
-        self.colour *= (1 - np.broadcast_to(share, self.height.shape))[..., None]
+        self.tone *= 1 - share
 
     def finish(self, style: str, loops: EarLoops | None, gloss: float) -> MaskTemplate:
         """Round to a template."""
         rgba = np.empty((*self.height.shape, 4), np.uint8)
-        rgba[..., :3] = np.clip(self.colour * 255 + 0.5, 0, 255)
+        rgba[..., :3] = np.clip(self._toned() * 255 + 0.5, 0, 255)
         rgba[..., 3] = np.clip(self.cover * 255 + 0.5, 0, 255)
         return MaskTemplate(
             style=style,
@@ -91,6 +96,14 @@ class Canvas:
             loops=loops,
             gloss=gloss,
         )
+
+    def _toned(self) -> Array:
+        """Darken the colours: light that leaves a fold was dyed more than once on its way."""
+        brightest = self.colour.max(axis=2, keepdims=True) + np.float32(1e-3)
+        paler = 1 - self.colour / brightest
+        deeper = 1 - np.clip(1 - self.tone, -0.4, 0.6)[..., None] * np.float32(_DYED) * paler
+        toned: Array = self.colour * self.tone[..., None] * deeper
+        return toned
 
 
 def blank(outline: Outline, size: int, colour: Colour) -> Canvas:
@@ -209,13 +222,6 @@ def tent(canvas: Canvas, sharpness: float) -> Array:
     return cut_off * np.float32(max(drop, 0) * min(sharpness, 1))
 
 
-def jowls(canvas: Canvas, amount: float) -> None:
-    """Let the lower half span from the chin to the jaw, off the hollow between them."""
-    aside = np.abs(canvas.u)
-    beside = line(aside - np.float32(0.55), 0.4) * smooth(-aside, -1, -0.75)
-    canvas.height += np.float32(amount) * beside * line(canvas.v - np.float32(0.8), 0.3)
-
-
 def stitches(canvas: Canvas, distance: Array, *, length: float, width: float) -> Array:
     """Mark short stitches or welds where a distance is 0.
 
@@ -242,40 +248,6 @@ def hem(canvas: Canvas, *, inset: float, sewn: bool) -> None:
     canvas.height += np.float32(0.006) * smooth(-seam, 0, 0.008) - np.float32(0.006) * mark
 
 
-def pleat(
-    canvas: Canvas, rng: np.random.Generator, *, at: float, depth: float, opening: float
-) -> None:
-    """Lay one fold across the sheet whose edge points down and that opens towards the middle.
-
-    Args:
-        canvas: The sheet.
-        rng: Source of randomness.
-        at: v of its edge at the sides.
-        depth: How far the upper layer stands off the lower.
-        opening: Share by which it moves away from the sheet's middle, in the middle.
-    """
-    arch = 1 - canvas.u * canvas.u
-    wander = noise(rng, (1, 6), (1, canvas.size)) * np.float32(0.012)
-    edge = at + ((at - 0.5) * opening + wander) * arch
-    below = (canvas.v - edge) * canvas.span
-    # Where the fold is opened there is less of a step, and more of it on one half than the other.
-    lean = 1 + 0.25 * noise(rng, (1, 4), (1, canvas.size))
-    step = depth * lean * (1 - 0.35 * arch)
-    soft = rng.uniform(0.008, 0.016)
-    is_below = smooth(below, -soft, soft)
-    # The upper layer rises slowly to its edge; what lies below comes out from under it.
-    above = np.exp(np.minimum(below, 0) * np.float32(1 / 0.11))
-    under = np.exp(-np.maximum(below, 0) * np.float32(1 / 0.05))
-    canvas.height += step * (above * (1 - is_below) - np.float32(0.45) * under * is_below)
-    canvas.shade(np.float32(0.15) * is_below * line(np.maximum(below, 0), 0.035) * lean)
-
-
-def bulge(canvas: Canvas, amount: float, *, across: float = 0.75) -> None:
-    """Let the sheet stand off in its middle and lie on the face at its edges."""
-    sideways = 1 - smooth(np.abs(canvas.u), 0, across)
-    canvas.height += np.float32(amount) * sideways * np.sin(np.pi * canvas.v)
-
-
 def nose_wire(canvas: Canvas, rng: np.random.Generator, *, at: float = 0.045) -> None:
     """Show the wire at the nose: a flat bar with a dent where it is pinched."""
     reach = rng.uniform(0.36, 0.5)
@@ -286,76 +258,6 @@ def nose_wire(canvas: Canvas, rng: np.random.Generator, *, at: float = 0.045) ->
     canvas.shade(0.05 * line(np.abs(below) - np.float32(0.02), 0.006) * long)
     pinch = line(np.abs(canvas.across) - np.float32(rng.uniform(0.06, 0.1)), 0.05)
     canvas.height -= np.float32(rng.uniform(0, 0.006)) * pinch * line(below, 0.05)
-
-
-@cache
-def _rays(size: int) -> list[tuple[npt.NDArray[np.intp], Array]]:
-    """For each corner: which ray every texel lies on, 0–1023, and how weak the pull is there."""
-    place = (np.arange(size, dtype=np.float32) + 0.5) / size
-    rays = []
-    for right in (False, True):
-        for low in (False, True):
-            x = (1 - place if right else place)[None]
-            y = (1 - place if low else place)[:, None]
-            ray = np.arctan2(y, x) * np.float32((_PROFILE - 1) * 2 / np.pi)
-            far = np.hypot(x, y)
-            rays.append((ray.astype(np.intp), line(far, 0.42) * smooth(far, 0.02, 0.14)))
-    return rays
-
-
-def wrinkles(canvas: Canvas, rng: np.random.Generator, depth: float) -> None:
-    """Add folds that run from where the loops pull, and the soft unevenness of loose fabric."""
-    for ray, pull in _rays(canvas.size):
-        folds = noise(rng, (1, int(rng.integers(9, 20))), (1, _PROFILE))[0]
-        relief = folds[ray] * pull
-        canvas.height += np.float32(depth) * relief
-        canvas.shade(np.float32(-0.03) * relief)
-    shape = canvas.height.shape
-    for cells, share in (((4, 6), 0.9), ((9, 12), 0.45), ((20, 26), 0.2)):
-        lumps = noise(rng, cells, shape)
-        canvas.height += np.float32(share * depth) * lumps
-        canvas.shade(np.float32(-0.015) * lumps)
-
-
-def creases(canvas: Canvas, rng: np.random.Generator, count: int, depth: float) -> None:
-    """Add straight folds as left by a pocket or a packet."""
-    for _ in range(count):
-        slant = rng.uniform(0, np.pi)
-        x, y = rng.uniform(-0.5, 0.5), rng.uniform(0.0, 0.7)
-        off = (canvas.across - np.float32(x)) * np.float32(np.cos(slant))
-        away = off + (canvas.level - np.float32(y)) * np.float32(np.sin(slant))
-        canvas.height += np.float32(rng.choice([-1, 1]) * depth) * line(away, 0.02)
-        canvas.shade(0.03 * line(away, 0.006))
-
-
-def use(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    *,
-    depth: float,
-    dirt: float,
-    grain: float,
-    rise: float = 0.05,
-) -> None:
-    """Add what wearing does, and bring the edges down to the face.
-
-    Args:
-        canvas: A sheet that has been cut.
-        rng: Source of randomness.
-        depth: Of wrinkles.
-        dirt: Share of discolouring.
-        grain: Share by which threads differ.
-        rise: Length over which the sheet leaves the face behind its edge.
-    """
-    wrinkles(canvas, rng, depth)
-    creases(canvas, rng, int(rng.integers(0, 3)), 0.6 * depth)
-    shape = canvas.height.shape
-    if dirt > 0:
-        spots = smooth(noise(rng, (7, 9), shape), 0.2, 2.2)
-        canvas.tint(np.float32(dirt) * spots, (0.45, 0.38, 0.30))
-    canvas.shade(np.float32(grain) * rng.standard_normal(shape, dtype=np.float32))
-    canvas.shade(0.10 * line(canvas.rim, 0.012))
-    canvas.height *= smooth(canvas.rim, -0.004, rise)
 
 
 def vary(rng: np.random.Generator, colour: Colour, spread: float = 0.02) -> Colour:

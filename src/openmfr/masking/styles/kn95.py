@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from openmfr.masking.chance import pick
-from openmfr.masking.styles import fabric, patterns
+from openmfr.masking.styles import fabric, folds, patterns
 from openmfr.masking.template import EarLoops, MaskTemplate, Outline
 
 _COLOURS: dict[str, float] = {"white": 0.68, "black": 0.16, "grey": 0.06, "pastel": 0.10}
 _SHADES: dict[str, fabric.Colour] = {
     "white": (0.91, 0.91, 0.90),
-    "black": (0.09, 0.09, 0.10),
+    "black": (0.12, 0.12, 0.13),
     "grey": (0.58, 0.59, 0.61),
 }
 
@@ -31,17 +31,17 @@ def draw_kn95(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
     outline = Outline(
         nose=rng.normal(-0.27, 0.025),
         side=rng.normal(0.0, 0.03),
-        chin=rng.normal(1.0, 0.025),
-        jaw=rng.normal(0.60, 0.04),
-        half_angle=rng.uniform(1.04, 1.18),
+        chin=rng.normal(0.91, 0.03),
+        jaw=rng.normal(0.53, 0.05),
+        half_angle=rng.uniform(0.98, 1.14),
     )
     canvas = fabric.blank(outline, size, fabric.vary(rng, shade, 0.025))
     # The upper edge runs nearly straight from the bridge down the cheeks.
     top = fabric.tent(canvas, rng.uniform(0.6, 1.6))
     fabric.cut(canvas, corner=rng.uniform(0.05, 0.14), pull=rng.uniform(0.0, 0.03), top=top)
-    contrast = -0.25 if name == "black" else 0.08
+    contrast = -0.3 if name == "black" else rng.uniform(0.08, 0.2)
     (_boat if is_boat else _beak)(canvas, rng, contrast)
-    fabric.jowls(canvas, rng.uniform(0.02, 0.05))
+    folds.jowls(canvas, rng.uniform(0.02, 0.05))
     for inset in (0.03, 0.05):
         marks = fabric.stitches(canvas, canvas.rim - np.float32(inset), length=0.03, width=0.006)
         canvas.shade(contrast * marks)
@@ -50,12 +50,14 @@ def draw_kn95(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
     if rng.random() < 0.6:
         _print(canvas, rng, is_light=name != "black")
     dirt = rng.uniform(0, 0.08) if name != "black" else 0.0
-    fabric.use(canvas, rng, depth=rng.uniform(0.003, 0.009), dirt=dirt, grain=0.01)
+    folds.crumple(canvas, rng, int(rng.integers(2, 7)), rng.uniform(0.04, 0.12))
+    folds.use(canvas, rng, depth=rng.uniform(0.004, 0.012), dirt=dirt, grain=0.016)
+    folds.gape(canvas, rng.uniform(0.0, 0.03))
     light = (0.92, 0.92, 0.91) if name != "black" or rng.random() < 0.2 else (0.14, 0.14, 0.15)
     red, green, blue = (round(255 * c) for c in light)
     loops = EarLoops(
         colour=(red, green, blue),
-        width=rng.uniform(0.03, 0.055),
+        width=rng.uniform(0.02, 0.042),
         upper=rng.uniform(0.08, 0.16),
         lower=rng.uniform(0.84, 0.92),
     )
@@ -72,7 +74,8 @@ def _beak(canvas: fabric.Canvas, rng: np.random.Generator, contrast: float) -> N
     """Raise a ridge down the middle, highest before nose and mouth."""
     peak = rng.uniform(0.15, 0.24)
     angle = canvas.u * np.float32(canvas.outline.half_angle)
-    panel = np.maximum(1 - _soft_abs(angle, 0.03) * np.float32(1 / rng.uniform(0.8, 0.95)), 0)
+    away = _soft_abs(angle, rng.uniform(0.03, 0.12))
+    panel = np.maximum(1 - away * np.float32(1 / rng.uniform(0.8, 0.95)), 0)
     # From the bridge straight out past the tip of the nose, round, and back under the chin.
     tip = rng.uniform(0.46, 0.58)
     rise = np.clip(canvas.v / tip, 0, 1)

@@ -71,10 +71,10 @@ def stamp(
 
 
 def _ink(rng: np.random.Generator) -> fabric.Colour:
-    if rng.random() < 0.3:
-        grey = float(rng.choice([0.12, 0.9]))
+    if rng.random() < 0.42:
+        grey = float(rng.choice([0.10, 0.92], p=[0.4, 0.6]))
         return grey, grey, grey
-    return fabric.dye(rng, saturation=0.75, value=0.6)
+    return fabric.dye(rng, saturation=0.8, value=rng.uniform(0.35, 0.85))
 
 
 def _turned(canvas: fabric.Canvas, slant: float) -> fabric.Array:
@@ -90,13 +90,13 @@ def _band(place: fabric.Array, period: float, share: float) -> fabric.Array:
 
 def _stripes(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
     slant = float(rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)]))
-    stripes = _band(_turned(canvas, slant), rng.uniform(0.05, 0.2), rng.uniform(0.2, 0.6))
+    stripes = _band(_turned(canvas, slant), rng.uniform(0.035, 0.15), rng.uniform(0.2, 0.6))
     canvas.tint(0.9 * stripes, _ink(rng))
 
 
 def _checks(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
     """Gingham or tartan: two sets of stripes that mix where they cross."""
-    slant, period = float(rng.choice([0.0, np.pi / 4])), rng.uniform(0.05, 0.16)
+    slant, period = float(rng.choice([0.0, np.pi / 4])), rng.uniform(0.04, 0.13)
     share = float(rng.choice([0.5, rng.uniform(0.1, 0.4)]))
     first, second = _ink(rng), _ink(rng)
     weft = first if rng.random() < 0.6 else second
@@ -107,7 +107,7 @@ def _checks(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
 
 
 def _dots(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
-    period, radius = rng.uniform(0.06, 0.16), rng.uniform(0.2, 0.36)
+    period, radius = rng.uniform(0.045, 0.13), rng.uniform(0.2, 0.36)
     x = _turned(canvas, np.pi / 4) / np.float32(period) % 1 - np.float32(0.5)
     y = _turned(canvas, -np.pi / 4) / np.float32(period) % 1 - np.float32(0.5)
     canvas.tint(0.95 * fabric.smooth(-np.hypot(x, y), -radius - 0.06, -radius + 0.06), _ink(rng))
@@ -124,9 +124,9 @@ def _camouflage(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
 def _flowers(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
     """Scatter blossoms and leaves, drawn once at twice the size and laid over the sheet."""
     colours = [_ink(rng) for _ in range(3)]
-    scale = rng.uniform(0.05, 0.11)
+    scale = rng.uniform(0.035, 0.10)
     for colour in colours:
-        petals, count = int(rng.integers(4, 8)), int(rng.integers(10, 22))
+        petals, count = int(rng.integers(4, 8)), int(rng.integers(14, 34))
         canvas.tint(_scatter(canvas, rng, _blossom(petals), scale, count), colour)
     canvas.tint(_scatter(canvas, rng, _blossom(2), scale, 18), (0.2, 0.42, 0.25))
 
@@ -162,7 +162,7 @@ def _scatter(
 def _blocks(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
     """Patchwork: large fields of a few strong colours, as on flags."""
     colours = np.array([_ink(rng) for _ in range(4)], np.float32)
-    rows, columns = int(rng.integers(3, 9)), int(rng.integers(3, 12))
+    rows, columns = int(rng.integers(6, 18)), int(rng.integers(8, 26))
     chosen = rng.integers(4, size=(rows, columns))
     shift = np.float32(rng.uniform(-0.3, 0.3))
     row = ((canvas.v + shift * canvas.u) * rows).astype(np.intp) % rows

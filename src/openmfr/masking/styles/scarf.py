@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from openmfr.masking.chance import pick
-from openmfr.masking.styles import fabric, patterns
+from openmfr.masking.styles import fabric, folds, patterns
 from openmfr.masking.styles.cloth import weave
 from openmfr.masking.template import MaskTemplate, Outline
 
@@ -61,7 +61,8 @@ def draw_scarf(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
     else:
         weave(canvas, rng, rng.uniform(0.01, 0.03))
         fabric.hem(canvas, inset=0.05, sewn=True)
-    fabric.use(canvas, rng, depth=rng.uniform(0.006, 0.014), dirt=0.0, grain=0.015, rise=0.12)
+    folds.crumple(canvas, rng, int(rng.integers(3, 10)), rng.uniform(0.06, 0.18))
+    folds.use(canvas, rng, depth=rng.uniform(0.006, 0.016), dirt=0.0, grain=0.03, rise=0.12)
     return canvas.finish("scarf", None, 0.0)
 
 
