@@ -116,17 +116,18 @@ def test_mates_are_looked_for_among_distractors(
 
 
 def test_mistakes_are_one_clear_line(
-    embedded: Embeddings, out: Path, capsys: pytest.CaptureFixture[str]
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, near = str(embedded.path), embedded.path.parent
     header = written(near / "header.csv", [["path", "sceen"]])
     other = written(near / "other.csv", [["path", "is_masked", "scene"], ["x/y.jpg", "1", "wild"]])
-    first = embedded.open_store().column("source")[0]
-    odd = written(near / "odd.csv", [["path", "is_masked", "scene"], [first, "yes", "wild"]])
+    first = sources[0]
+    rows = [[name, "yes" if name == first else "1", "wild"] for name in sources]
+    odd = written(near / "odd.csv", [["path", "is_masked", "scene"], *rows])
     mistakes = {
         ("all", folder, "--by", "group"): "--by: found group",
         ("webface260m", folder, "--images", header): "header.csv, header: found path, sceen",
-        ("webface260m", folder, "--images", other): "none of them in the store",
+        ("webface260m", folder, "--images", other): "48 images of the store not listed",
         ("webface260m", folder, "--images", odd): "is_masked: found yes",
         ("webface260m", folder, "--images", "no.csv"): "no.csv: found no readable table",
         ("ijb", folder, "--meta", str(near)): "face_tid_mid",

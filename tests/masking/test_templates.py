@@ -184,7 +184,7 @@ def test_shading_saturates_a_colour_and_leaves_a_grey_one_grey() -> None:
     outline = canvas(32).outline
     for colour, gain in (((0.4, 0.6, 0.8), 1.05), ((0.5, 0.5, 0.5), 1.0)):
         sheet = fabric.blank(outline, 32, colour)
-        sheet.shade(np.float32(0.3))
+        sheet.shade(np.full((32, 32), 0.3, np.float32))
         red, _, blue = sheet.finish("own", None, 0.0).rgba[16, 16, :3] / 255
         assert blue == pytest.approx(0.7 * colour[2], abs=0.01)
         assert blue / red >= gain * colour[2] / colour[0] - 0.02

@@ -98,7 +98,7 @@ def columns_of(path: Path, store: Store, columns: Sequence[str]) -> dict[str, St
 
 
 def truths(column: StrArray, *, where: str) -> BoolArray:
-    """Read a column of 1 and 0; images that the table does not list count as 0.
+    """Read a column of 1 and 0; an empty cell counts as 0.
 
     Raises:
         UserError: If something else stands in it.

@@ -35,7 +35,7 @@ from openmfr.evaluation.all_pairs_screen import (
     make_side,
     save_side,
 )
-from openmfr.evaluation.comparisons import Comparisons, _directions
+from openmfr.evaluation.comparisons import Comparisons, unit_vectors
 from openmfr.run import progress
 from openmfr.workers import do_all, usable_cpus
 
@@ -264,8 +264,8 @@ def _genuine(
         if is_same and end_a - start_a < 2:
             continue
         index_a, index_b = first.index[start_a:end_a], second.index[start_b:end_b]
-        unit_a = _directions(embedding, index_a)
-        unit_b = unit_a if is_same else _directions(embedding, index_b)
+        unit_a = unit_vectors(embedding, index_a)
+        unit_b = unit_a if is_same else unit_vectors(embedding, index_b)
         for top in range(0, index_a.size, BLOCK_ROWS):
             part = slice(top, top + BLOCK_ROWS)
             score = np.einsum("id,jd->ij", unit_a[part], unit_b)
@@ -313,7 +313,7 @@ def _guess_cut(work: Work, share: float) -> float:
         for side in (first, second)
     )
     unit_a, unit_b = (
-        _directions(work.embedding, side.index[rows]).astype(np.float32)
+        unit_vectors(work.embedding, side.index[rows]).astype(np.float32)
         for side, rows in ((first, a), (second, b))
     )
     score = (unit_a @ unit_b.T)[first.code[a][:, None] != second.code[b][None, :]]

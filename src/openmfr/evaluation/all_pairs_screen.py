@@ -44,7 +44,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
-from openmfr.evaluation.comparisons import _directions, cosine_of_pairs
+from openmfr.evaluation.comparisons import cosine_of_pairs, unit_vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,7 +187,7 @@ def make_side(
     error = np.empty(index.size)
     for start in range(0, index.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        unit = torch.from_numpy(_directions(embedding, index[part]))
+        unit = torch.from_numpy(unit_vectors(embedding, index[part]))
         low = unit.to(torch.bfloat16 if is_bfloat16 else torch.float32)
         error[part] = (low.double() - unit).norm(dim=1).numpy()
         matrix[part] = (low.view(torch.int16) if is_bfloat16 else low).numpy()

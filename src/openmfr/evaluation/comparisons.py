@@ -121,12 +121,28 @@ def cosine_of_pairs(embedding: FloatArray, index_a: IntArray, index_b: IntArray)
     score = np.empty(index_a.size)
     for start in range(0, index_a.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        a, b = _directions(embedding, index_a[part]), _directions(embedding, index_b[part])
+        a, b = unit_vectors(embedding, index_a[part]), unit_vectors(embedding, index_b[part])
         score[part] = np.einsum("pd,pd->p", a, b)
     return np.clip(score, -1, 1)
 
 
-def _directions(embedding: FloatArray, index: IntArray) -> FloatArray:
+def unit_vectors(embedding: FloatArray, index: IntArray) -> FloatArray:
+    """Bring rows to unit length, in float64.
+
+    Args:
+        embedding: Shape (N, D), of any length; may be memory-mapped.
+        index: Which rows, shape (P,).
+
+    Returns:
+        Shape (P, D).
+
+    Raises:
+        UserError: If a row is zero or not finite.
+
+    Example:
+        >>> unit_vectors(np.array([[3.0, 4.0]]), np.array([0])).tolist()
+        [[0.6, 0.8]]
+    """
     rows = embedding[index].astype(np.float64)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))

@@ -29,10 +29,10 @@ def read_image_columns(
         columns: The columns to read.
 
     Returns:
-        Column → its value for each image, shape (N,); "" for images that the file does not list.
+        Column → its value for each image, shape (N,); "" for an empty cell.
 
     Raises:
-        UserError: If the file cannot be read, lacks a column, or lists no image of the store.
+        UserError: If the file cannot be read, lacks a column, or lists not all of the images.
     """
     path = Path(path)
     try:
@@ -57,19 +57,20 @@ def read_image_columns(
         )
     row_of = {path_parts(source): i for i, source in enumerate(sources)}
     values = {name: np.full(len(sources), "", dtype=object) for name in columns}
-    known = 0
+    is_listed = np.zeros(len(sources), dtype=np.bool_)
     for row in rows:
         image = row_of.get(path_parts(row[PATH] or ""))
         if image is None:
             continue
-        known += 1
+        is_listed[image] = True
         for name in columns:
             values[name][image] = (row[name] or "").strip()
-    if not known:
+    unlisted = np.flatnonzero(~is_listed)
+    if unlisted.size:
         raise UserError(
             where=str(path),
-            found=f"{len(rows):,} images, none of them in the store",
-            allowed=f"the store's sources, such as {sources[0]}",
-            next_step="name images by their path below the folder that was ingested",
+            found=f"{unlisted.size:,} images of the store not listed, {sources[unlisted[0]]} first",
+            allowed="a row for each image of the store, named as its column source is",
+            next_step="add them; an image of no group has an empty cell",
         )
     return {name: column.astype(np.str_) for name, column in values.items()}

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
+from openmfr.evaluation.comparisons import unit_vectors
 from openmfr.evaluation.intervals import Measured, interval, resample_identities
 from openmfr.evaluation.sources import find_images, path_parts
 from openmfr.run import progress
@@ -116,7 +117,7 @@ def identify(
     place = np.searchsorted(used, first)
     for start in range(0, first.size, _DISTRACTORS):
         part = slice(start, start + _DISTRACTORS)
-        score = _products(_unit(probe, first[part]), _unit(mate, second[part]))
+        score = _products(unit_vectors(probe, first[part]), unit_vectors(mate, second[part]))
         rank[part] = 1 + np.sum(best[place[part]] >= score[:, None], axis=1)
     found = rank[:, None] <= np.arange(1, max_rank + 1)
     drawn: FloatArray = np.empty((0, max_rank))
@@ -165,12 +166,12 @@ def best_scores(probe: FloatArray, distractor: FloatArray, *, count: int) -> Flo
     """
     margin = (probe.shape[1] + 4) * _ROUNDOFF
     everybody = np.arange(len(probe))
-    unit = _unit(probe, everybody)
+    unit = unit_vectors(probe, everybody)
     best = np.full((len(probe), count), -np.inf)
     with progress("identify", total=len(distractor), unit="distractors") as advance:
         for start in range(0, len(distractor), _DISTRACTORS):
             rows = np.arange(start, min(start + _DISTRACTORS, len(distractor)))
-            others = _unit(distractor, rows)
+            others = unit_vectors(distractor, rows)
             screen = np.ascontiguousarray(others.T, dtype=np.float32)
             for first in range(0, len(probe), _PROBES):
                 part = slice(first, first + _PROBES)
@@ -203,21 +204,6 @@ def _products(a: FloatArray, b: FloatArray) -> FloatArray:
     """Multiply row by row, in an order that depends on nothing but the row; shape (P,)."""
     product: FloatArray = np.einsum("pd,pd->p", a, b)
     return product
-
-
-def _unit(embedding: FloatArray, rows: IntArray) -> FloatArray:
-    vectors = embedding[rows].astype(np.float64)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
-    if bad.size:
-        raise UserError(
-            where=f"embedding {rows[bad[0]]}",
-            found=f"length {length[bad[0], 0]:g}",
-            allowed="finite vectors other than zero",
-            next_step="embed the image again, or leave it out",
-        )
-    unit: FloatArray = vectors / length
-    return unit
 
 
 def _searches(identity: IntArray) -> tuple[IntArray, IntArray]:
