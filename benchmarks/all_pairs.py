@@ -61,8 +61,8 @@ def child(precision: str, images: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from openmfr.evaluation.all_pairs import all_pairs
-    from openmfr.evaluation.all_pairs_rates import measure_all_pairs
+    from openmfr.evaluation.all_pairs.rates import measure_all_pairs
+    from openmfr.evaluation.all_pairs.scores import all_pairs
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)

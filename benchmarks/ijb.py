@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from reporting import arguments, paired, report
 
-from openmfr.evaluation.ijb import IJB_FARS, TemplatePairs
+from openmfr.evaluation.protocols.ijb import IJB_FARS, TemplatePairs
 
 FloatArray = npt.NDArray[np.floating]
 Result = TypeVar("Result")

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from openmfr.evaluation.comparisons import Comparisons, VerificationProtocol
     from openmfr.evaluation.difference import measure_difference
     from openmfr.evaluation.evaluate import evaluate
-    from openmfr.evaluation.lists import read_pairs
     from openmfr.evaluation.masked import MaskedPairs
-    from openmfr.evaluation.pairs import PairList
+    from openmfr.evaluation.protocols.lists import read_pairs
+    from openmfr.evaluation.protocols.pairs import PairList
     from openmfr.evaluation.sampling import sample_pairs
     from openmfr.evaluation.verification import VerificationResult, measure
     from openmfr.evaluation.verification_report import write_verification_report
@@ -133,8 +133,8 @@ _NAMES_OF = {
     "openmfr.evaluation.difference": ("measure_difference",),
     "openmfr.evaluation.evaluate": ("evaluate",),
     "openmfr.evaluation.masked": ("MaskedPairs",),
-    "openmfr.evaluation.lists": ("read_pairs",),
-    "openmfr.evaluation.pairs": ("PairList",),
+    "openmfr.evaluation.protocols.lists": ("read_pairs",),
+    "openmfr.evaluation.protocols.pairs": ("PairList",),
     "openmfr.evaluation.sampling": ("sample_pairs",),
     "openmfr.evaluation.verification": ("VerificationResult", "measure"),
     "openmfr.evaluation.verification_report": ("write_verification_report",),

@@ -14,8 +14,8 @@ import pytest
 from openmfr.data.store import Store, StoreWriter, UInt8Array, encode_jpeg
 from openmfr.embed import Embeddings, embed_store
 from openmfr.evaluation.comparisons import Comparisons
-from openmfr.evaluation.lists import read_pairs
-from openmfr.evaluation.pairs import PairList
+from openmfr.evaluation.protocols.lists import read_pairs
+from openmfr.evaluation.protocols.pairs import PairList
 from openmfr.evaluation.sampling import sample_pairs
 
 

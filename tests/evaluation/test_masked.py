@@ -8,7 +8,7 @@ from openmfr.data.store import Store
 from openmfr.errors import UserError
 from openmfr.evaluation.difference import measure_difference
 from openmfr.evaluation.masked import MaskedPairs
-from openmfr.evaluation.pairs import PairList
+from openmfr.evaluation.protocols.pairs import PairList
 from openmfr.evaluation.verification import measure
 
 PEOPLE, IMAGES = 20, 2

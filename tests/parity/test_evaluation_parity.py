@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from openmfr.evaluation.accuracy import FoldedPairs
 from openmfr.evaluation.checks import align_by_path
 from openmfr.evaluation.comparisons import Comparisons
-from openmfr.evaluation.lists import read_pairs
+from openmfr.evaluation.protocols.lists import read_pairs
 from openmfr.evaluation.rates import auc, eer, error_curve, fnmr_at_fmr
 from openmfr.evaluation.verification import measure
 

@@ -46,7 +46,7 @@ def _to_checkpoint(source: Path, out: Path) -> str:
 
 
 def _to_store(source: Path, out: Path, size: int) -> str:
-    from openmfr.evaluation.bin_set import convert_bin
+    from openmfr.evaluation.protocols.bin_set import convert_bin
 
     made = convert_bin(source, out, size=size)
     return f"{out}: {made.images:,} images, {made.pairs:,} pairs in {out / 'pairs.csv'}"

@@ -48,8 +48,8 @@ def main(
     """
     from openmfr.cli.evaluating import columns_of, named_arrays, open_labels
     from openmfr.errors import UserError
-    from openmfr.evaluation.all_pairs_rates import group_sets, masked_sets, measure_sets
-    from openmfr.evaluation.all_pairs_report import summary, write_all_pairs_report
+    from openmfr.evaluation.all_pairs.rates import group_sets, masked_sets, measure_sets
+    from openmfr.evaluation.all_pairs.report import summary, write_all_pairs_report
 
     if (by is None) != (images is None):
         raise UserError(

@@ -40,7 +40,7 @@ def main(
         seed: Of the draws.
     """
     from openmfr.cli.evaluating import named_arrays
-    from openmfr.evaluation.ijb import read_templates
+    from openmfr.evaluation.protocols.ijb import read_templates
     from openmfr.evaluation.table_report import Table, write_table_report
     from openmfr.evaluation.wording import describe, fmr_text
 

@@ -40,7 +40,7 @@ def main(
         seed: Of the draws.
     """
     from openmfr.cli.evaluating import columns_of, measure_track, named_arrays, truths
-    from openmfr.evaluation.tracks import InsightFaceTrack, Options
+    from openmfr.evaluation.protocols.tracks import InsightFaceTrack, Options
 
     opened, arrays, images_store = named_arrays(embeddings, store)
     columns = columns_of(images, images_store, ["is_masked", "test_set"])

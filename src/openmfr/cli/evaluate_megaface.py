@@ -49,7 +49,7 @@ def main(
     """
     from openmfr.cli.evaluating import named_arrays, open_labels
     from openmfr.errors import UserError
-    from openmfr.evaluation.megaface import identify, read_photo_list
+    from openmfr.evaluation.protocols.megaface import identify, read_photo_list
     from openmfr.evaluation.table_report import Table, write_table_report
     from openmfr.evaluation.wording import describe
 

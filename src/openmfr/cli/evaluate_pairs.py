@@ -50,8 +50,8 @@ def main(
     from openmfr.embed import Embeddings
     from openmfr.evaluation.comparisons import VerificationProtocol
     from openmfr.evaluation.evaluate import evaluate
-    from openmfr.evaluation.lists import identities_from_pairs, read_pairs
     from openmfr.evaluation.masked import MaskedPairs
+    from openmfr.evaluation.protocols.lists import identities_from_pairs, read_pairs
     from openmfr.run import run_metrics, run_settings
 
     opened = open_embeddings(embeddings)

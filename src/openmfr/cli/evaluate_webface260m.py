@@ -41,7 +41,7 @@ def main(
         seed: Of the draws.
     """
     from openmfr.cli.evaluating import columns_of, measure_track, named_arrays, truths
-    from openmfr.evaluation.tracks import Options, WebFace260MTrack
+    from openmfr.evaluation.protocols.tracks import Options, WebFace260MTrack
 
     opened, arrays, images_store = named_arrays(embeddings, store)
     columns = columns_of(images, images_store, ["is_masked", "scene"])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from openmfr.data.labels import Labels
     from openmfr.data.store import Store
     from openmfr.embed import Embeddings
-    from openmfr.evaluation.tracks import InsightFaceTrack, Options, WebFace260MTrack
+    from openmfr.evaluation.protocols.tracks import InsightFaceTrack, Options, WebFace260MTrack
     from openmfr.evaluation.verification import VerificationResult
 
     BoolArray = npt.NDArray[np.bool_]
@@ -92,7 +92,7 @@ def named_arrays(
 
 def columns_of(path: Path, store: Store, columns: Sequence[str]) -> dict[str, StrArray]:
     """Read columns of a table of a store's images, in the order of the store."""
-    from openmfr.evaluation.image_columns import read_image_columns
+    from openmfr.evaluation.protocols.image_columns import read_image_columns
 
     return read_image_columns(path, store.column("source"), columns)
 
@@ -138,7 +138,7 @@ def measure_track(
         title: Heading of the report.
         table: Number of the paper's table.
     """
-    from openmfr.evaluation.all_pairs_report import summary, write_all_pairs_report
+    from openmfr.evaluation.all_pairs.report import summary, write_all_pairs_report
     from openmfr.evaluation.published import TABLES
 
     identity = open_labels(labels, store).identity

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from openmfr.data.store import MASK_STYLE, Store
 from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import Comparisons
-from openmfr.evaluation.pairs import PairList
+from openmfr.evaluation.protocols.pairs import PairList
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
-from openmfr.evaluation.pairs import PairList
+from openmfr.evaluation.protocols.pairs import PairList
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

@@ -33,7 +33,7 @@ import numpy.typing as npt
 from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import unit_vectors
 from openmfr.evaluation.intervals import Measured, interval, resample_identities
-from openmfr.evaluation.sources import find_images, path_parts
+from openmfr.evaluation.protocols.sources import find_images, path_parts
 from openmfr.run import progress
 
 FloatArray = npt.NDArray[np.floating]

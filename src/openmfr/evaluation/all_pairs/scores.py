@@ -3,10 +3,10 @@
 57,715 images make 1.7 billion pairs, and their scores alone fill 13 GB. FNMR at a fixed FMR needs
 far less: the scores of all genuine pairs, which are few, how many impostor pairs there are, which
 counting tells, and the highest impostor scores, deep enough for the largest FMR. `all_pairs` finds
-those; `all_pairs_rates.measure_all_pairs` turns them into rates with intervals.
+those; `all_pairs.rates.measure_all_pairs` turns them into rates with intervals.
 
 A pair is unordered and has two different images. Published tracks count otherwise: see
-`all_pairs_counts`.
+`all_pairs.counts`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
-from openmfr.evaluation.all_pairs_counts import PairCounts, count_pairs
-from openmfr.evaluation.all_pairs_screen import (
+from openmfr.evaluation.all_pairs.counts import PairCounts, count_pairs
+from openmfr.evaluation.all_pairs.screen import (
     BLOCK_COLUMNS,
     BLOCK_ROWS,
     NO_CUT,

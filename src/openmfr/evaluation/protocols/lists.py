@@ -2,7 +2,7 @@
 
 `read_list` looks at what it is given and knows
 
-- our CSV (`openmfr.evaluation.pairs.read_csv_pairs`);
+- our CSV (`openmfr.evaluation.protocols.pairs.read_csv_pairs`);
 - LFW's pairs.txt: a header, then `name i j` or `name i other_name j`;
 - RFW: the same lines without a header; its folder of four lists is read as one, each pair of the
   kind African, Asian, Caucasian or Indian;
@@ -11,7 +11,7 @@
   unless the folder Split/FF is given;
 - AgeDB-30's MATLAB file of ten splits.
 
-How the images that a list names are found in a store, `openmfr.evaluation.sources` says.
+How the images that a list names are found in a store, `openmfr.evaluation.protocols.sources` says.
 
 LFW and CFP publish the folds of their pairs. RFW and AgeDB-30 list 600 pairs for each of ten, in
 order; of CALFW and CPLFW, fold i has the i-th tenth of the genuine and of the impostor pairs, as is
@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
-from openmfr.evaluation.pairs import PairList, read_csv_pairs
-from openmfr.evaluation.sources import find_images
+from openmfr.evaluation.protocols.pairs import PairList, read_csv_pairs
+from openmfr.evaluation.protocols.sources import find_images
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openmfr.evaluation.all_pairs import all_pairs
-from openmfr.evaluation.all_pairs_screen import (
+from openmfr.evaluation.all_pairs.scores import all_pairs
+from openmfr.evaluation.all_pairs.screen import (
     NO_CUT,
     Pool,
     Precision,
@@ -26,7 +26,7 @@ BOTH: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 def test_a_pool_keeps_the_best_and_raises_its_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openmfr.evaluation.all_pairs_screen._SLACK", 0)
+    monkeypatch.setattr("openmfr.evaluation.all_pairs.screen._SLACK", 0)
     rng = np.random.default_rng(0)
     score = rng.integers(50, size=1_000).astype(np.float64)
     pool, rows = Pool(30, NO_CUT), np.arange(1_000)

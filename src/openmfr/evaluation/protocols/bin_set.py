@@ -26,7 +26,7 @@ from openmfr.data.ingest import LABELS
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store, StoreWriter, finished_store
 from openmfr.errors import UserError, raise_together
-from openmfr.evaluation.lists import identities_from_pairs
+from openmfr.evaluation.protocols.lists import identities_from_pairs
 from openmfr.faces.photo import PhotoError
 from openmfr.files import only_one, sha256_of_file, write_text
 from openmfr.run import progress

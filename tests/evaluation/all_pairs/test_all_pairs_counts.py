@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.evaluation.all_pairs_counts import Totals, count_pairs
+from openmfr.evaluation.all_pairs.counts import Totals, count_pairs
 
 Ints = npt.NDArray[np.int64]
 

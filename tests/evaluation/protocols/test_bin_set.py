@@ -12,8 +12,8 @@ from openmfr.data.formats.bin import BinSet
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store, encode_jpeg
 from openmfr.errors import UserError
-from openmfr.evaluation.bin_set import convert_bin, identities_of_bin
-from openmfr.evaluation.lists import read_pairs
+from openmfr.evaluation.protocols.bin_set import convert_bin, identities_of_bin
+from openmfr.evaluation.protocols.lists import read_pairs
 
 
 def photo(seed: int, size: int = 32) -> bytes:

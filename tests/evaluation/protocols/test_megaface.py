@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.evaluation import megaface
-from openmfr.evaluation.megaface import best_scores, identify, read_photo_list
+from openmfr.evaluation.protocols import megaface
+from openmfr.evaluation.protocols.megaface import best_scores, identify, read_photo_list
 
 IDENTITY = np.array([0, 1, 2, 0, 1, 2, 0, 3, -1, 0, -1])
 

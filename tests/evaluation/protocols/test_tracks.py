@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.evaluation.all_pairs import all_pairs
-from openmfr.evaluation.all_pairs_rates import measure_all_pairs
-from openmfr.evaluation.tracks import (
+from openmfr.evaluation.all_pairs.rates import measure_all_pairs
+from openmfr.evaluation.all_pairs.scores import all_pairs
+from openmfr.evaluation.protocols.tracks import (
     GROUPS,
     TEST_SETS,
     InsightFaceTrack,

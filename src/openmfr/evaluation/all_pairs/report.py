@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from openmfr.evaluation.all_pairs_rates import AllPairsResult
+from openmfr.evaluation.all_pairs.rates import AllPairsResult
 from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.published import PublishedTable
 from openmfr.evaluation.rates import MIN_EXPECTED_FALSE_MATCHES

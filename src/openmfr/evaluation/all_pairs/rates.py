@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
-from openmfr.evaluation.all_pairs import DEFAULT_FMRS, AllPairs, all_pairs
-from openmfr.evaluation.all_pairs_counts import Convention, Totals
-from openmfr.evaluation.all_pairs_screen import Precision
+from openmfr.evaluation.all_pairs.counts import Convention, Totals
+from openmfr.evaluation.all_pairs.scores import DEFAULT_FMRS, AllPairs, all_pairs
+from openmfr.evaluation.all_pairs.screen import Precision
 from openmfr.evaluation.intervals import resample_identities
 from openmfr.evaluation.rates import ErrorCurve, RankedScores
 from openmfr.evaluation.verification import RateAtFmr, rate_at, with_interval

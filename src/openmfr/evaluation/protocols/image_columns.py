@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError, nearest
-from openmfr.evaluation.sources import path_parts
+from openmfr.evaluation.protocols.sources import path_parts
 
 StrArray = npt.NDArray[np.str_]
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.evaluation.lists import identities_from_pairs, read_pairs
-from openmfr.evaluation.pairs import PairList
-from openmfr.evaluation.sources import find_images
+from openmfr.evaluation.protocols.lists import identities_from_pairs, read_pairs
+from openmfr.evaluation.protocols.pairs import PairList
+from openmfr.evaluation.protocols.sources import find_images
 
 PEOPLE = ("Ann_Lee", "Bo_Xu", "Cy_Day")
 SOURCES = [f"{name}/{name}_{i:04d}.jpg" for name in PEOPLE for i in range(1, 21)]

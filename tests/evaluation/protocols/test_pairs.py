@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.evaluation.pairs import PairList, read_csv_pairs
+from openmfr.evaluation.protocols.pairs import PairList, read_csv_pairs
 
 SOURCES = [f"{name}/{name}_000{i}.jpg" for name in ("Ann_Lee", "Bo_Xu") for i in (1, 2, 3)]
 IDENTITY = np.array([0, 0, 0, 1, 1, 1])

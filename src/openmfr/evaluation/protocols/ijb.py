@@ -35,8 +35,13 @@ import pyarrow.csv
 
 from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import Comparisons, cosine_of_pairs
-from openmfr.evaluation.lists import identities_from_pairs
-from openmfr.evaluation.many_pairs import ManyPairsResult, measure_many, score_many, score_margin
+from openmfr.evaluation.protocols.lists import identities_from_pairs
+from openmfr.evaluation.protocols.many_pairs import (
+    ManyPairsResult,
+    measure_many,
+    score_many,
+    score_margin,
+)
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmfr.errors import UserError
-from openmfr.evaluation.all_pairs import AllPairs, all_pairs
-from openmfr.evaluation.all_pairs_rates import (
+from openmfr.evaluation.all_pairs.rates import (
     group_sets,
     masked_sets,
     measure_all_pairs,
     measure_sets,
 )
-from openmfr.evaluation.all_pairs_screen import (
+from openmfr.evaluation.all_pairs.scores import AllPairs, all_pairs
+from openmfr.evaluation.all_pairs.screen import (
     NO_CUT,
     Precision,
     check_accumulation,
@@ -134,7 +134,7 @@ def test_ties_and_duplicates_without_end_change_nothing(
 @pytest.fixture
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let few impostor pairs be held, as they are of a large set."""
-    monkeypatch.setattr("openmfr.evaluation.all_pairs._MIN_TAIL", 1)
+    monkeypatch.setattr("openmfr.evaluation.all_pairs.scores._MIN_TAIL", 1)
 
 
 def test_a_threshold_amid_tied_impostors_is_that_of_the_list(shallow: None) -> None:
@@ -250,7 +250,7 @@ def test_a_guess_that_was_too_high_is_made_again_from_lower_down(
     embedding, identity = people(300, 20)
     right = all_pairs(embedding, identity, fmrs=[0.02])
     guesses = iter([0.9999, 0.9, NO_CUT])
-    monkeypatch.setattr("openmfr.evaluation.all_pairs._guess_cut", lambda *_: next(guesses))
+    monkeypatch.setattr("openmfr.evaluation.all_pairs.scores._guess_cut", lambda *_: next(guesses))
     assert same(right, all_pairs(embedding, identity, fmrs=[0.02]))
     assert list(guesses) == []
 
@@ -329,7 +329,7 @@ def test_a_rate_that_the_tail_does_not_reach_is_refused(shallow: None) -> None:
 
 
 def test_pairs_that_would_not_fit_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openmfr.evaluation.all_pairs._MAX_HELD", 2_000)
+    monkeypatch.setattr("openmfr.evaluation.all_pairs.scores._MAX_HELD", 2_000)
     embedding, identity = people(200, 20)
     with pytest.raises(UserError, match="impostor pairs to hold: found"):
         all_pairs(embedding, identity, fmrs=[0.5])

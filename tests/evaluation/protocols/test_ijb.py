@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.evaluation import many_pairs
 from openmfr.evaluation.comparisons import Comparisons, cosine_of_pairs
-from openmfr.evaluation.ijb import IJB_FARS, TemplatePairs, read_templates
-from openmfr.evaluation.many_pairs import measure_many, score_many, score_margin
+from openmfr.evaluation.protocols import many_pairs
+from openmfr.evaluation.protocols.ijb import IJB_FARS, TemplatePairs, read_templates
+from openmfr.evaluation.protocols.many_pairs import measure_many, score_many, score_margin
 from openmfr.evaluation.verification import measure
 
 PEOPLE, TEMPLATES = 12, 40

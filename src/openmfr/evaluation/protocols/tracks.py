@@ -5,7 +5,7 @@ with a column that says what each image is; their figures stand beside published
 What a track leaves unsaid is an assumption here, and its class says which.
 
 All pairs are compared, each once and no image with itself; the conventions that the tracks count
-pairs by are in `all_pairs_counts`, and every part's `with_self_pairs` says what self-pairs change.
+pairs by are in `all_pairs.counts`, and every part's `with_self_pairs` says what self-pairs change.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError, nearest
-from openmfr.evaluation.all_pairs import all_pairs
-from openmfr.evaluation.all_pairs_counts import count_pairs
-from openmfr.evaluation.all_pairs_rates import AllPairsResult, Sets, measure_all_pairs
-from openmfr.evaluation.all_pairs_screen import Precision
+from openmfr.evaluation.all_pairs.counts import count_pairs
+from openmfr.evaluation.all_pairs.rates import AllPairsResult, Sets, measure_all_pairs
+from openmfr.evaluation.all_pairs.scores import all_pairs
+from openmfr.evaluation.all_pairs.screen import Precision
 from openmfr.evaluation.intervals import Measured
 
 FloatArray = npt.NDArray[np.floating]

@@ -1,0 +1,1 @@
+"""Published test sets, each read from the files its authors published."""
