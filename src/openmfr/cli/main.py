@@ -40,6 +40,7 @@ EXTRAS: dict[str, str] = {
     "numba": "mask",
     "scipy": "synth",
     "mediapipe": "face",
+    "faiss": "ann",
 }
 
 #: Exit codes: the user's mistake, and a run stopped from the keyboard.

@@ -1,0 +1,1 @@
+"""Data cleaning: centres, outliers, flips, split identities, and every decision undoable."""

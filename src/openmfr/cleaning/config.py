@@ -1,0 +1,77 @@
+"""What a cleaning pass does, and how sure it must be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openmfr.errors import UserError, raise_together
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanConfig:
+    """Settings of one pass. A threshold that is None is searched for, and the report shows how.
+
+    Attributes:
+        intra_threshold: Images that score below it against the centre of the others of their
+            identity are dropped, −1 to 1. None takes the score below which `strangers_found` of
+            strangers lie, apart for masked and unmasked faces.
+        strangers_found: Share of images of other people that shall be dropped, 0.5 to 1. Nobody
+            knows which images are wrong, but everybody knows how images of other people score.
+        inter_threshold: Identities whose centres are at least as similar are merged, −1 to 1, after
+            correction for the number of their images. None searches the lowest at which the share
+            of wrong merges stays at `wrong_merges`.
+        wrong_merges: Share of merges that may be wrong, 0 to 1.
+        relabel_threshold: Images whose evidence for another identity is at least that move there.
+            None searches the lowest at which the share of wrong moves stays at `wrong_moves`.
+        wrong_moves: Share of moves that may be wrong, 0 to 1.
+        merge: Whether identities are merged.
+        relabel: Whether images move.
+        center: "robust" weighs each image by how well it agrees with the rest; "leave_one_out"
+            counts all others alike; "mean" is the paper's, in which an image votes for itself.
+        by_condition: Whether masked faces get a threshold of their own.
+        duplicate_threshold: Of two images of one identity that are at least as similar, one is
+            dropped; None keeps duplicates. 0.95 finds crops and copies of one photo.
+        least_images: Identities with fewer images afterwards are dropped; 1 keeps all.
+        seed: Of the search for thresholds.
+    """
+
+    intra_threshold: float | None = None
+    strangers_found: float = 0.99
+    inter_threshold: float | None = None
+    wrong_merges: float = 0.01
+    relabel_threshold: float | None = None
+    wrong_moves: float = 0.03
+    merge: bool = True
+    relabel: bool = True
+    center: str = "robust"
+    by_condition: bool = True
+    duplicate_threshold: float | None = None
+    least_images: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        faults = []
+        for name in ("intra_threshold", "inter_threshold", "duplicate_threshold"):
+            value = getattr(self, name)
+            if value is not None and not -1 <= value <= 1:
+                faults.append(_fault(name, value, "a cosine, -1 to 1"))
+        if self.relabel_threshold is not None and not -1 <= self.relabel_threshold <= 5:
+            faults.append(_fault("relabel_threshold", self.relabel_threshold, "-1 to 5"))
+        for name, low in (("strangers_found", 0.5), ("wrong_merges", 0.0), ("wrong_moves", 0.0)):
+            if not low <= (value := getattr(self, name)) <= 1:
+                faults.append(_fault(name, value, f"{low:g} to 1"))
+        if self.center not in CENTERS:
+            faults.append(_fault("center", self.center, ", ".join(CENTERS)))
+        if self.least_images < 1:
+            faults.append(_fault("least_images", self.least_images, "from 1"))
+        raise_together(faults)
+
+
+#: How the centre of an identity is made, from the plainest on.
+CENTERS = ("mean", "leave_one_out", "robust")
+
+
+def _fault(name: str, value: object, allowed: str) -> UserError:
+    return UserError(
+        where=name, found=str(value), allowed=allowed, next_step="see openmfr clean pass --help"
+    )

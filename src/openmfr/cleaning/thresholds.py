@@ -1,0 +1,225 @@
+"""Thresholds for merging and moving, searched on noise that is planted for it.
+
+Two halves of one identity, an image under a wrong name: what they look like to this model, on these
+photos, can be tried. Images that fit their identity are taken as true; some identities are set
+aside as strangers; flips, outliers and splits are planted in the rest; and the stages of a pass run
+over it. Each threshold then has a known number of right and of wrong decisions, and the lowest
+one is taken at which no more are wrong than was allowed.
+
+The planted tables are never used for anything else.
+
+Source: paper section 2.2 ("thresholds are pre-defined and can be searched according to clean
+results").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.cleaning.config import CleanConfig
+from openmfr.cleaning.inter import apply_merges, merge_identities
+from openmfr.cleaning.judge import owners
+from openmfr.cleaning.stages import Fit, fit_images, propose_merges, propose_moves
+from openmfr.data.labels import Labels
+from openmfr.data.noise import FLIP, OUTLIER, SPLIT, NoiseConfig, PlantedNoise, plant_noise
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.int64]
+
+#: Thresholds for sets too small to search: found on CelebA with a model of another set.
+DEFAULT_INTER, DEFAULT_RELABEL = 0.80, 0.60
+#: The thresholds that are tried.
+_INTER_GRID = np.round(np.arange(0.50, 1.001, 0.01), 2)
+_RELABEL_GRID = np.round(np.arange(0.0, 1.501, 0.02), 2)
+#: Decisions below which a share says nothing.
+_LEAST_DECISIONS = 20
+#: Differences of errors that mean nothing: one of 130 merges; one of 500 moves.
+_SAME_MERGES, _SAME_MOVES = 0.008, 0.002
+#: Corrected score at which two identities are taken for one before noise is planted.
+_SURELY_ONE = 0.90
+#: One identity in so many lends its images as outliers.
+_SET_ASIDE = 10
+_NOISE = NoiseConfig(outliers=0.05, flips=0.10, splits=0.20)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """What each threshold would have done with the planted noise.
+
+    Attributes:
+        threshold: Ascending, shape (T,).
+        found: Share of the planted splits rejoined, or flips moved home, shape (T,).
+        wrong: Share of the decisions that were wrong, shape (T,); 0 where there is none.
+        decisions: How many there were, shape (T,).
+        allowed: Share that was allowed to be wrong.
+        chosen: The threshold taken.
+        is_searched: False if it was given, or the set too small for a search.
+    """
+
+    threshold: FloatArray
+    found: FloatArray
+    wrong: FloatArray
+    decisions: IntArray
+    allowed: float
+    chosen: float
+    is_searched: bool
+
+    @classmethod
+    def given(cls, threshold: float, allowed: float) -> Curve:
+        """A threshold without a curve."""
+        nothing = np.empty(0)
+        return cls(
+            threshold=nothing,
+            found=nothing,
+            wrong=nothing,
+            decisions=np.empty(0, dtype=np.int64),
+            allowed=allowed,
+            chosen=threshold,
+            is_searched=False,
+        )
+
+
+def search_thresholds(
+    embedding: FloatArray, labels: Labels, fit: Fit, config: CleanConfig
+) -> tuple[Curve, Curve]:
+    """Search the thresholds for merging and for moving.
+
+    Args:
+        embedding: One row for each image, shape (N, D).
+        labels: The table to be cleaned.
+        fit: Which of its images fit.
+        config: What may be wrong.
+
+    Returns:
+        The curves for merging and for moving.
+    """
+    planted = _plant(embedding, labels, fit, config)
+    if planted is None:
+        return (
+            Curve.given(DEFAULT_INTER, config.wrong_merges),
+            Curve.given(DEFAULT_RELABEL, config.wrong_moves),
+        )
+    noisy = planted.noisy
+    # The line between fitting and not is that of the real pass.
+    fixed = fit_images(embedding, noisy, config)
+    inter = _try_merges(embedding, planted, fixed, config)
+    candidates = propose_merges(embedding, noisy, fixed, lowest=inter.chosen)
+    identity = apply_merges(noisy.identity, merge_identities(candidates, inter.chosen))
+    again = fit_images(embedding, noisy, config, identity=identity)
+    return inter, _try_moves(embedding, planted, again, identity, config)
+
+
+def _plant(
+    embedding: FloatArray, labels: Labels, fit: Fit, config: CleanConfig
+) -> PlantedNoise | None:
+    """Noise in the images that fit; None if there are too few people or images for it.
+
+    Identities that are surely one person are merged before, or a half that finds its true other
+    half would be counted as wrong.
+    """
+    sure = propose_merges(embedding, labels, fit, lowest=_SURELY_ONE)
+    identity = apply_merges(labels.identity, merge_identities(sure, _SURELY_ONE))
+    base = labels.child(identity=identity).without(fit.is_doubtful, reason="doubtful")
+    people, counts = np.unique(base.identity[base.keep], return_counts=True)
+    splits = int(_NOISE.splits * (counts >= _NOISE.least_images).sum())
+    if splits < _LEAST_DECISIONS or _NOISE.flips * counts.sum() < _LEAST_DECISIONS:
+        return None
+    noise = replace(_NOISE, outlier_identities=len(people) // _SET_ASIDE, seed=config.seed)
+    return plant_noise(base, noise)
+
+
+def _try_merges(
+    embedding: FloatArray, planted: PlantedNoise, fit: Fit, config: CleanConfig
+) -> Curve:
+    noisy, truth = planted.noisy, planted.truth
+    candidates = propose_merges(embedding, noisy, fit, lowest=float(_INTER_GRID[0]))
+    correct = noisy.keep & (truth.identity >= 0) & ~np.isin(truth.reason, (OUTLIER, FLIP))
+    owner = owners(noisy.identity, truth, correct)
+    parts = np.unique(noisy.identity[truth.reason == SPLIT]).size
+    found, wrong, decisions = [], [], []
+    is_part = np.zeros(int(noisy.identity.max()) + 1, dtype=np.bool_)
+    split = truth.reason == SPLIT
+    is_part[noisy.identity[split]] = is_part[truth.identity[split]] = True
+    # Wrong merges are only seen where one side is a part: what share of all pairs that is.
+    whole = 1 - is_part[noisy.kept_identities].mean()
+    coverage = max(1 - whole**2, 1e-9)
+    for threshold in _INTER_GRID:
+        merges = merge_identities(candidates, float(threshold))
+        # Others may be split by nature: nobody knows whether their merges are right.
+        known = [merge for merge in merges if is_part[merge.into] or is_part[merge.other]]
+        right = sum(owner.get(merge.into, -1) == owner.get(merge.other, -2) for merge in known)
+        found.append(min(right / max(parts, 1), 1.0))
+        decisions.append(len(known))
+        others = (len(known) - right) / coverage
+        wrong.append(others / max(right + others, 1))
+    return _choose(
+        _INTER_GRID,
+        np.array(found),
+        np.array(wrong),
+        np.array(decisions),
+        config.wrong_merges,
+        _SAME_MERGES,
+    )
+
+
+def _try_moves(
+    embedding: FloatArray,
+    planted: PlantedNoise,
+    fit: Fit,
+    identity: IntArray,
+    config: CleanConfig,
+) -> Curve:
+    noisy, truth = planted.noisy, planted.truth
+    moves = propose_moves(embedding, noisy, fit, identity)
+    is_planted = np.isin(truth.reason, (OUTLIER, FLIP))
+    owner = owners(identity, truth, noisy.keep & ~is_planted)
+    shown = np.array([owner.get(label, -1) for label in moves.identity.tolist()])
+    is_right = shown == truth.identity[moves.image]
+    is_flip = truth.reason[moves.image] == FLIP
+    # Of images on which nothing was planted nobody knows whether they are right where they are.
+    reaches = (moves.evidence[None] >= _RELABEL_GRID[:, None]) & is_planted[moves.image]
+    decisions = reaches.sum(axis=1)
+    home = (reaches & is_right & is_flip).sum(axis=1)
+    wrong = 1 - home / np.maximum(decisions, 1)
+    flips = max(int((truth.reason == FLIP).sum()), 1)
+    return _choose(
+        _RELABEL_GRID,
+        home / flips,
+        np.where(decisions, wrong, 0),
+        decisions,
+        config.wrong_moves,
+        _SAME_MOVES,
+    )
+
+
+def _choose(
+    grid: FloatArray,
+    found: FloatArray,
+    wrong: FloatArray,
+    decisions: IntArray,
+    allowed: float,
+    same: float,
+) -> Curve:
+    """Take the threshold with the fewest errors among those that are wrong no more than allowed.
+
+    Where several are as good, which is usual for merging, the highest: a wrong merge costs two
+    identities, and the people of the real table look more alike than the few that were split.
+    """
+    is_counted = decisions >= _LEAST_DECISIONS
+    too_wrong = np.flatnonzero((wrong > allowed) & is_counted)
+    first = min(int(too_wrong[-1]) + 1 if too_wrong.size else 0, grid.size - 1)
+    errors = (1 - found + wrong)[first:]
+    best = np.flatnonzero(errors <= errors.min() + same) + first
+    chosen = float(grid[best[-1]])
+    return Curve(
+        threshold=grid,
+        found=found,
+        wrong=wrong,
+        decisions=decisions,
+        allowed=allowed,
+        chosen=chosen,
+        is_searched=True,
+    )
