@@ -18,10 +18,7 @@ person looks like a masked face to it), there is no face.
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from openmfr.errors import UserError
 from openmfr.faces.align import ARCFACE_TEMPLATE, similarity
 from openmfr.faces.detect import DetectedFace
+from openmfr.faces.mesh_graph import MeshGraph, load_mediapipe, quiet
 
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float64]
@@ -77,13 +74,13 @@ class FaceMeshDetector:
 
     def __init__(self) -> None:
         with quiet():
-            detection, mesh = load_solutions()
+            detection = load_mediapipe().solutions.face_detection
             self._near = detection.FaceDetection(model_selection=0)
             self._far = detection.FaceDetection(model_selection=1)
-            self._mesh = mesh.FaceMesh(static_image_mode=True, min_detection_confidence=0.3)
-            for model in (self._near, self._far, self._mesh):
+            for model in (self._near, self._far):
                 # Each reports its start, from a thread of its own, at the first picture.
-                process(model, np.zeros((64, 64, 3), np.uint8))
+                _process(model, np.zeros((64, 64, 3), np.uint8))
+        self._mesh = MeshGraph()
 
     def detect(self, photo: UInt8Array) -> list[DetectedFace]:
         """Find the faces of a photo.
@@ -136,7 +133,7 @@ class FaceMeshDetector:
     def _boxes(self, model: Any, photo: UInt8Array) -> list[_Box]:
         edges = np.array([photo.shape[1], photo.shape[0]])
         boxes = []
-        for found in process(model, photo).detections or []:
+        for found in _process(model, photo).detections or []:
             location = found.location_data
             box = location.relative_bounding_box
             left_top = np.array([box.xmin, box.ymin])
@@ -146,11 +143,10 @@ class FaceMeshDetector:
         return boxes
 
     def _vertices(self, photo: UInt8Array) -> FloatArray | None:
-        faces = process(self._mesh, photo).multi_face_landmarks
-        if not faces:
+        found = self._mesh.find(photo)
+        if found is None:
             return None
-        relative = np.array([(vertex.x, vertex.y) for vertex in faces[0].landmark])
-        return relative * [photo.shape[1], photo.shape[0]] - 0.5
+        return found[:, :2].astype(np.float64) * [photo.shape[1], photo.shape[0]] - 0.5
 
 
 def _cut_out(photo: Image.Image, box: _Box, cut: float) -> tuple[UInt8Array, FloatArray]:
@@ -170,43 +166,8 @@ def _is_plausible(landmarks: FloatArray, box: _Box) -> bool:
     return bool(is_inside) and 0.2 <= spread / box.edge <= 1.2
 
 
-def process(model: Any, photo: UInt8Array) -> Any:
-    """Give a photo to one of MediaPipe's models."""
+def _process(model: Any, photo: UInt8Array) -> Any:
+    """Give a photo to one of MediaPipe's detectors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MediaPipe calls what protobuf has deprecated
         return model.process(np.ascontiguousarray(photo))
-
-
-def load_solutions() -> tuple[Any, Any]:
-    """Import MediaPipe's face detection and Face Mesh.
-
-    Raises:
-        UserError: If MediaPipe, or the system library libGL that it needs, is missing.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from mediapipe.python.solutions import face_detection, face_mesh
-    except ImportError as error:
-        raise UserError(
-            where="face detection",
-            found=f"no usable MediaPipe ({error})",
-            allowed="mediapipe 0.10.14 with the system library libGL",
-            next_step="pip install 'openmfr[face]' and, on Debian, apt-get install libgl1; "
-            "or pass --landmarks or --aligned, which need no detector",
-        ) from error
-    return face_detection, face_mesh
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep MediaPipe's start-up messages, written by C++ past Python, off standard error."""
-    standard_error = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(standard_error, 2)
-        os.close(standard_error)
-        os.close(nowhere)

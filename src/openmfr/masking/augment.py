@@ -11,11 +11,14 @@ import numpy.typing as npt
 
 from openmfr.data.geometry import Geometry
 from openmfr.errors import UserError
+from openmfr.faces.align import TEMPLATE_SIZE
+from openmfr.faces.geometry import face_model
 from openmfr.masking.bank import MaskBank
 from openmfr.masking.baselines import erase_lower, overlay_flat
 from openmfr.masking.config import MaskConfig
 from openmfr.masking.render import Masked, render_mask
-from openmfr.masking.wear import draw_wear
+from openmfr.masking.template import MaskTemplate
+from openmfr.masking.wear import Wear, draw_wear
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -56,6 +59,8 @@ class Masker:
         self._geometry = geometry
         self._is_masked = is_masked
         self._bank = bank or (config.draw_bank() if config.needs_geometry else None)
+        if self._bank is not None and config.kind == "rendered":
+            _make_ready(self._bank)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -77,15 +82,23 @@ class Masker:
         """
         if not self.is_due(index, epoch=epoch):
             return None
-        rng = np.random.default_rng([self.seed, epoch, index, _WHICH])
-        if self._bank is None or self._geometry is None:
+        worn = self.worn(index, epoch=epoch)
+        if worn is None or self._geometry is None:
+            rng = np.random.default_rng([self.seed, epoch, index, _WHICH])
             return erase_lower(image, rng), "erase"
         vertices = self._geometry.vertices(index)
         if vertices is None:
             return None
-        template, wear = self._bank.pick(rng), draw_wear(rng)
+        template, wear = worn
         put_on = overlay_flat if self.config.kind == "flat" else render_mask
         return put_on(image, vertices, template, wear), template.style
+
+    def worn(self, index: int, *, epoch: int = 0) -> tuple[MaskTemplate, Wear] | None:
+        """Which mask an image wears when it is its turn, and how; None where halves are erased."""
+        if self._bank is None or self._geometry is None:
+            return None
+        rng = np.random.default_rng([self.seed, epoch, index, _WHICH])
+        return self._bank.pick(rng), draw_wear(rng)
 
     def is_due(self, index: int, *, epoch: int = 0) -> bool:
         """Whether it is an image's turn to wear a mask, whether or not its face is known."""
@@ -101,3 +114,15 @@ class Masker:
         masked = self.mask(image, index=index, epoch=epoch)
         if masked is not None:
             image[...] = masked[0].image
+
+
+def _make_ready(bank: MaskBank) -> None:
+    """Compile, and prepare each template, before the first step and before the workers fork.
+
+    Otherwise every worker does it for itself, keeps it in memory of its own, and is slow at first.
+    """
+    image = np.full((TEMPLATE_SIZE, TEMPLATE_SIZE, 3), 127, np.uint8)
+    middle = np.array([TEMPLATE_SIZE / 2, TEMPLATE_SIZE / 2, 0], np.float32)
+    vertices = face_model().mean * np.float32(TEMPLATE_SIZE / 2) + middle
+    for template in bank.templates:
+        render_mask(image, vertices, template)
