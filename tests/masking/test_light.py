@@ -8,7 +8,7 @@ import pytest
 
 from openmfr.faces.geometry import face_model
 from openmfr.masking.render import light
-from openmfr.masking.render.blend import soften
+from openmfr.masking.render.blend import _change_blur, soften
 from openmfr.masking.render.surface import skin
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -65,6 +65,26 @@ def test_blur_grows_with_the_blur_of_the_photo(deviation: float) -> None:
         soften(picture, blur)
         pictures.append(read((np.clip(picture, 0, 1) * 255).astype(np.uint8))[light.BLUR])
     assert pictures[1] > pictures[0] + 0.1
+
+
+def test_masks_are_lit_with_more_contrast_than_skin_and_as_brightly_on_average() -> None:
+    photo = read(lit((-0.8, -0.3, 0.6)))
+    lamp = light.light_readings(photo)
+    read_at = [light.irradiance(photo, x, 0.0, 0.6) for x in (-0.8, 0.8)]
+    lit_at = [light.irradiance(lamp, x, 0.0, 0.6) for x in (-0.8, 0.8)]
+    assert lit_at[0] - lit_at[1] == pytest.approx(1.5 * (read_at[0] - read_at[1]), rel=0.02)
+    assert lamp[0] - 1 == pytest.approx(1.5 * (photo[0] - 1), abs=1e-5)
+
+
+def test_blur_below_zero_sharpens_an_edge_and_keeps_its_mean() -> None:
+    layer = np.zeros((12, 12, 4), np.float32)
+    layer[:, 6:] = 0.6
+    sharp = layer.copy()
+    _change_blur(sharp, -0.2)
+    assert sharp[:, 6].min() > 0.65
+    assert sharp[:, 5].max() < -0.05
+    assert np.allclose(sharp[:, :4], 0)
+    assert sharp.mean() == pytest.approx(layer.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("deviation", [2.0, 5.0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.masking.styles import STYLES, draw_template, fabric, folds
+from openmfr.masking.styles import STYLES, draw_template, fabric, folds, kn95
 from openmfr.masking.styles.patterns import PATTERNS, print_pattern, stamp
 from openmfr.masking.template import USUAL_OUTLINE, MaskTemplate, Outline
 
@@ -75,6 +75,24 @@ def test_a_respirator_stands_off_before_nose_and_mouth(seed: int) -> None:
     assert before.max() >= 0.13
     assert before.min() > 0.06
     assert before.max() > 2 * mask.height[:, np.abs(angle) > 0.9].max()
+
+
+def test_a_valve_stands_off_a_respirator_and_differs_in_colour() -> None:
+    sheet = canvas()
+    before = sheet.height.copy()
+    kn95._valve(sheet, np.random.default_rng(1), is_light=True)
+    lid = sheet.height - before > 0.03
+    assert 0.005 < lid.mean() < 0.05
+    assert np.abs(sheet.colour[lid] - 0.5).mean() > 0.2
+    assert (sheet.colour[~lid] == 0.5).mean() > 0.98
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_worn_sheet_is_darker_below_than_above(seed: int) -> None:
+    sheet = canvas()
+    folds.lean(sheet, np.random.default_rng(seed))
+    rows = sheet.tone.mean(axis=1)
+    assert rows[10] >= rows[64] > rows[-1]
 
 
 def test_loops_are_for_all_but_scarves() -> None:

@@ -24,13 +24,14 @@ from openmfr.data.store import (
     finished_store,
 )
 from openmfr.masking.augment import Masker
+from openmfr.masking.looks import MASK_COLOUR, MASK_COVERAGE, mask_colour
 from openmfr.run import progress
 from openmfr.workers import choose_workers, do_all
 
 LABELS: Final = "labels.parquet"
 
-#: Raised whenever the same settings put on other masks.
-RENDERER_VERSION: Final = 1
+#: Raised whenever the same settings put on other masks, or say other things of them.
+RENDERER_VERSION: Final = 2
 
 _QUALITY: Final = 95
 
@@ -59,7 +60,8 @@ def render_store(
         store: The faces.
         labels: Who is on them.
         out: Folder of the new store; its labels are written into it as `labels.parquet`. They say
-            who `is_masked`, in which `mask_style`; the store has a column `mask_style` too.
+            who `is_masked`, in which `mask_style`; the store has a column `mask_style` too, and
+            `mask_colour` and `mask_coverage`, how much of the nose the mask covers.
         masker: Decides who wears what, and puts it on.
         workers: Processes, from 1; one for each CPU by default. The result does not depend on it.
 
@@ -112,14 +114,18 @@ def _write_missing(writer: StoreWriter, store: Store, masker: Masker, workers: i
 
 
 def _write_shard(writer: StoreWriter, store: Store, masker: Masker, shard: int) -> int:
-    encoded, styles = [], []
+    encoded = []
+    looks: dict[str, list[str | None]] = {MASK_STYLE: [], MASK_COLOUR: [], MASK_COVERAGE: []}
     for index in store.shards[shard]:
         is_due = masker.is_due(index)
         masked = masker.mask(store.decode(index), index=index) if is_due else None
         encoded.append(
             store.read(index) if masked is None else encode_jpeg(masked[0].image, quality=_QUALITY)
         )
-        styles.append(None if masked is None else masked[1])
-    columns = {**store.columns_of(shard), MASK_STYLE: pa.array(styles, pa.string())}
-    writer.write_shard(shard, encoded, columns)
+        worn = None if masked is None else masker.worn(index)
+        looks[MASK_STYLE].append(None if masked is None else masked[1])
+        looks[MASK_COLOUR].append(None if worn is None else mask_colour(worn[0]))
+        looks[MASK_COVERAGE].append(None if worn is None else worn[1].coverage)
+    columns = {name: pa.array(values, pa.string()) for name, values in looks.items()}
+    writer.write_shard(shard, encoded, {**store.columns_of(shard), **columns})
     return len(encoded)

@@ -30,6 +30,9 @@ _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 # How blurred a layer is drawn, squared pixels: pixels are averages, and textures are interpolated.
 _DRAWN_BLUR: Final = 0.15
+# What cameras and scaling take off at edges, squared pixels: skin, from which a photo's blur is
+# read, shows little of it.
+_SHARPENED: Final = 0.24
 
 
 @compiled
@@ -50,38 +53,50 @@ def soften(layer: Float32Array, deviation: float) -> None:
         layer: Shape (H, W, C), float32.
         deviation: Pixels.
     """
+    _change_blur(layer, deviation * deviation)
+
+
+@compiled
+def _change_blur(layer: Float32Array, square: float) -> None:
+    """Blur in place by this many squared pixels; below 0 it sharpens."""
+    passes = max(1, int(np.ceil(square / 0.5)))
+    side = np.float32(0.5 * square / passes)
+    for _ in range(passes):
+        _filter(layer, side)
+
+
+@compiled
+def _filter(layer: Float32Array, side: float) -> None:
+    """Weigh each pixel's neighbours by `side`, along rows and columns; below 0 it sharpens."""
     height, width, depth = layer.shape
-    passes = max(1, int(np.ceil(deviation * deviation / 0.5)))
-    side = np.float32(0.5 * deviation * deviation / passes)
     size = width * depth
     # Rows as they lie in memory, between copies of their ends.
     rows, line = layer.reshape(height, size), np.empty(size + 2 * depth, np.float32)
     above = np.empty(size, np.float32)
-    for _ in range(passes):
-        for y in range(height):
-            for i in range(depth):
-                line[i] = rows[y, i]
-                line[depth + size + i] = rows[y, size - depth + i]
-            for i in range(size):
-                line[depth + i] = rows[y, i]
-            _soften_row(line, rows[y], np.uintp(depth), side)
-        above[:] = rows[0]
-        for y in range(height):
-            _soften_column(above, rows[y], rows[min(y + 1, height - 1)], side)
+    for y in range(height):
+        for i in range(depth):
+            line[i] = rows[y, i]
+            line[depth + size + i] = rows[y, size - depth + i]
+        for i in range(size):
+            line[depth + i] = rows[y, i]
+        _filter_row(line, rows[y], np.uintp(depth), side)
+    above[:] = rows[0]
+    for y in range(height):
+        _filter_column(above, rows[y], rows[min(y + 1, height - 1)], side)
 
 
 @compiled
-def _soften_row(line: Float32Array, row: Float32Array, depth: int, side: float) -> None:
+def _filter_row(line: Float32Array, row: Float32Array, depth: int, side: float) -> None:
     middle = np.float32(1.0) - side - side
     for i in range(np.uintp(row.shape[0])):
         row[i] = side * line[i] + middle * line[i + depth] + side * line[i + depth + depth]
 
 
 @compiled
-def _soften_column(
+def _filter_column(
     above: Float32Array, row: Float32Array, below: Float32Array, side: float
 ) -> None:
-    """Soften a row across rows in place; `above` holds the last one as it was, then this one."""
+    """Filter a row across rows in place; `above` holds the last one as it was, then this one."""
     middle = np.float32(1.0) - side - side
     for i in range(np.uintp(row.shape[0])):
         here = row[i]
@@ -159,7 +174,7 @@ def blend(
         alpha: Receives the mask's cover, shape (H, W), float32.
     """
     height, width = layer.shape[:2]
-    soften(layer, np.sqrt(max(photo[BLUR] * photo[BLUR] - _DRAWN_BLUR, 0.08)))
+    _change_blur(layer, max(photo[BLUR] * photo[BLUR] - _DRAWN_BLUR, 0.08) - _SHARPENED)
     shadow = layer[:, :, 3].copy()
     reach = max(int(np.floor(1.2 * _REACH * scale + 0.5)), 1)
     for _ in range(2):
@@ -188,7 +203,9 @@ def blend(
             # Grain is weaker where it is dark, and skin's own texture counts as grain in part.
             grainy = min(np.float32(0.3) * cover + layer[y, x, 1], cover)
             noise = rough * np.float32(grain(px, py)) * grainy
-            left = (_ONE - dark) * (_ONE - cover) * _PER_STEP
+            # A sharpened cover passes 1 beside its edge, where lighter skin darkens the mask.
+            under = _ONE - layer[y, x, 3] if cover > _ZERO else _ONE
+            left = (_ONE - dark) * under * _PER_STEP
             for k in range(3):
                 value = image[py, px, k] * left + noise
                 if cover > _ZERO:

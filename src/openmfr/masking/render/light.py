@@ -50,10 +50,14 @@ _RIDGE: Final = (0.0, 0.005, 0.03)
 _USUAL: Final = (-0.16, 0.34)
 _ROUNDS: Final = 4
 # Luminance of skin, and of a photo's bright parts, under the light in which templates are drawn.
-_SKIN_LEVEL: Final = 0.62
-_BRIGHT_LEVEL: Final = 0.88
+_SKIN_LEVEL: Final = 0.58
+_BRIGHT_LEVEL: Final = 0.84
 # Red, green and blue of skin over its luminance, between those of light and dark skin.
 _SKIN_COLOUR: Final = (1.22, 0.94, 0.78)
+
+# How much farther from its mean the light goes on a mask than the fit says: the fit is smooth, and
+# skin scatters light into its own shade.
+_CONTRAST: Final = 1.5
 
 # What irradiance may be, over that of the skin on average; single precision stays what it is.
 _DARKEST, _BRIGHTEST = np.float32(0.3), np.float32(1.6)
@@ -154,12 +158,19 @@ def irradiance(photo: Any, x: float, y: float, z: float) -> float:
 
 @compiled
 def light_readings(photo: Float64Array) -> Any:
-    """The readings as a tuple of float32: numbers that a compiler keeps in registers.
+    """The readings by which masks are lit: numbers that a compiler keeps in registers.
 
     Args:
         photo: Of `read_photo`.
+
+    Returns:
+        A tuple of float32; the light's weights with more contrast than those that were read.
     """
-    return _to_tuple(photo.astype(np.float32), READINGS)
+    readings = photo.astype(np.float32)
+    for i in range(HARMONICS):
+        readings[i] *= np.float32(_CONTRAST)
+    readings[0] -= np.float32(_CONTRAST - 1.0)
+    return _to_tuple(readings, READINGS)
 
 
 @compiled
@@ -342,14 +353,14 @@ def _fit_colour(
     share = (max(mean[0], mean[1], mean[2]) - min(mean[0], mean[1], mean[2])) / (level + 0.05)
     saturation = min(max(share / 0.25, 0.0), 1.0)
     photo[SATURATION] = saturation * variety
-    # Skin differs from person to person: half of a small difference is put down to the light, and
-    # nearly all of a large one.
+    # Skin differs from person to person: a third of a small difference is put down to the light,
+    # and nearly all of a large one.
     for i in range(3):
         cast = 1.0
         if level > 0.02:
             ratio = min(max(mean[i] / level / _SKIN_COLOUR[i], 0.1), 2.5)
             far = min(abs(np.log(ratio)) / 0.6, 1.0)
-            cast = ratio ** (0.5 + 0.5 * far)
+            cast = ratio ** (0.33 + 0.67 * far * far)
         tone = mean[i] / level if level > 0.02 else 1.0
         cast = variety * (1.0 + saturation * (cast - 1.0)) + (1.0 - variety) * tone
         photo[CAST + i] = cast

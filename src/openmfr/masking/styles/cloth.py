@@ -9,31 +9,31 @@ from openmfr.masking.styles import fabric, folds, patterns
 from openmfr.masking.template import EarLoops, MaskTemplate, Outline
 
 _PATTERNS: dict[str, float] = {
-    "plain": 0.30,
-    "heather": 0.12,
-    "logo": 0.11,
-    "text": 0.08,
+    "plain": 0.27,
+    "heather": 0.08,
+    "logo": 0.14,
+    "text": 0.11,
     "stripes": 0.05,
     "checks": 0.12,
     "dots": 0.04,
-    "flowers": 0.08,
+    "flowers": 0.11,
     "camouflage": 0.03,
-    "blocks": 0.04,
+    "blocks": 0.03,
     "spots": 0.02,
     "gradient": 0.01,
 }
 _COLOURS: dict[str, float] = {
     "black": 0.40,
     "navy": 0.14,
-    "grey": 0.12,
-    "white": 0.10,
-    "dyed": 0.24,
+    "grey": 0.08,
+    "white": 0.16,
+    "dyed": 0.22,
 }
 _SHADES: dict[str, fabric.Colour] = {
-    "black": (0.10, 0.10, 0.115),
+    "black": (0.06, 0.06, 0.07),
     "navy": (0.10, 0.13, 0.25),
     "grey": (0.45, 0.46, 0.48),
-    "white": (0.89, 0.89, 0.88),
+    "white": (0.93, 0.93, 0.92),
 }
 
 
@@ -70,6 +70,7 @@ def draw_cloth(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
     else:
         folds.bulge(canvas, rng.uniform(0.0, 0.03))
         folds.ridge(canvas, rng, rng.uniform(0.0, 0.06))
+    folds.lean(canvas, rng)
     _hems(canvas, rng)
     weave(canvas, rng, rng.uniform(0.01, 0.06))
     folds.crumple(canvas, rng, int(rng.integers(2, 10)), rng.uniform(0.05, 0.2))
@@ -95,6 +96,9 @@ def _seam(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
     panel = np.maximum(1 - np.sqrt(angle * angle + np.float32(0.004)) / np.float32(0.9), 0)
     canvas.height += np.float32(peak) * panel * np.sin(np.pi * canvas.v)
     away = np.abs(canvas.across)
+    # The halves look to different sides, more than a smooth light shows.
+    halves = fabric.smooth(canvas.across, -0.012, 0.012) - np.float32(0.5)
+    canvas.shade(np.float32(rng.normal(0, 0.12)) * halves)
     canvas.height -= np.float32(0.008) * fabric.line(away, 0.010)
     canvas.shade(0.16 * fabric.line(away, 0.007))
     if rng.random() < 0.5:

@@ -275,8 +275,10 @@ def dye(rng: np.random.Generator, *, saturation: float, value: float) -> Colour:
     """Draw a colour of any hue, about this saturation and value; few are as strong as both say."""
     strong = float(np.clip(saturation * rng.uniform(0.4, 1.3), 0, 0.9))
     bright = float(np.clip(rng.normal(value, 0.12), 0.12, 0.92))
-    # Strong greens, limes and magentas are rare in fabric.
+    # Greens are rare in masks, blues and reds are not; strong limes and magentas are rarer.
     hue = rng.random()
-    if 0.17 < hue < 0.45 or 0.78 < hue < 0.9:
+    if 0.12 < hue < 0.45 and rng.random() < 0.6:
+        hue = float(rng.normal(0.6, 0.05)) if rng.random() < 0.6 else rng.uniform(0, 0.05)
+    if 0.12 < hue < 0.45 or 0.78 < hue < 0.9:
         strong *= 0.6
     return colorsys.hsv_to_rgb(hue, strong, bright)

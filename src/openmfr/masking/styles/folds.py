@@ -70,6 +70,16 @@ def jowls(canvas: Canvas, amount: float) -> None:
     canvas.height += np.float32(amount) * beside * line(canvas.v - np.float32(0.8), 0.3)
 
 
+def lean(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Let the upper part look up to the light and the lower down: it is tucked under the chin."""
+    above = np.float32(rng.uniform(0.0, 0.10)) * smooth(-canvas.v, -0.55, -0.1)
+    below = np.float32(rng.uniform(0.0, 0.18)) * smooth(canvas.v, 0.35, 0.75)
+    under = np.float32(rng.uniform(0.0, 0.25)) * smooth(canvas.v, 0.72, 1.0)
+    # One side is nearer to the light, however the head is turned.
+    aside = np.float32(rng.normal(0, 0.06)) * np.sin(np.float32(np.pi / 2) * canvas.u)
+    canvas.shade(below + under + aside - above)
+
+
 def gape(canvas: Canvas, amount: float) -> None:
     """Let the side edges stand off the jaw, where stiff cloth does not follow the face."""
     lower = smooth(canvas.v, 0.1, 0.8)

@@ -10,16 +10,16 @@ from openmfr.masking.template import EarLoops, MaskTemplate, Outline
 
 _COLOURS: dict[str, float] = {"white": 0.68, "black": 0.16, "grey": 0.06, "pastel": 0.10}
 _SHADES: dict[str, fabric.Colour] = {
-    "white": (0.91, 0.91, 0.90),
-    "black": (0.12, 0.12, 0.13),
+    "white": (0.94, 0.94, 0.93),
+    "black": (0.08, 0.08, 0.09),
     "grey": (0.58, 0.59, 0.61),
 }
 
 
 def draw_kn95(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
-    """Draw a respirator without a valve.
+    """Draw a respirator.
 
-    Three of four are folded down the middle; the others across, as a boat.
+    Three of four are folded down the middle; the others across, as a boat. One of six has a valve.
 
     Args:
         rng: Source of randomness.
@@ -47,12 +47,15 @@ def draw_kn95(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
         canvas.shade(contrast * marks)
         canvas.height -= np.float32(0.003) * marks
     fabric.nose_wire(canvas, rng, at=0.06)
-    if rng.random() < 0.6:
+    if rng.random() < 0.16:
+        _valve(canvas, rng, is_light=name != "black")
+    elif rng.random() < 0.6:
         _print(canvas, rng, is_light=name != "black")
+    folds.lean(canvas, rng)
     dirt = rng.uniform(0, 0.08) if name != "black" else 0.0
     folds.crumple(canvas, rng, int(rng.integers(2, 7)), rng.uniform(0.04, 0.12))
     folds.use(canvas, rng, depth=rng.uniform(0.004, 0.012), dirt=dirt, grain=0.016)
-    folds.gape(canvas, rng.uniform(0.0, 0.03))
+    folds.gape(canvas, rng.uniform(0.0, 0.015))
     light = (0.92, 0.92, 0.91) if name != "black" or rng.random() < 0.2 else (0.14, 0.14, 0.15)
     red, green, blue = (round(255 * c) for c in light)
     loops = EarLoops(
@@ -114,6 +117,24 @@ def _boat(canvas: fabric.Canvas, rng: np.random.Generator, contrast: float) -> N
         away = (canvas.v - crease) * canvas.span
         canvas.height += np.float32(0.008) * fabric.line(away, 0.016)
         canvas.shade(contrast * 0.6 * fabric.line(away - np.float32(0.012), 0.008))
+
+
+def _valve(canvas: fabric.Canvas, rng: np.random.Generator, *, is_light: bool) -> None:
+    """Set a round valve of plastic beside the nose: a rim, a lid, slits through it."""
+    radius = rng.uniform(0.075, 0.11)
+    aside = canvas.across - np.float32(rng.choice([-1.0, 1.0]) * rng.uniform(0.18, 0.29))
+    down = canvas.level - np.float32(rng.uniform(0.36, 0.5))
+    away = np.hypot(aside, down)
+    lid = fabric.smooth(-away, -radius, -radius + 0.012)
+    plastic = (0.85, 0.86, 0.87) if is_light and rng.random() < 0.7 else (0.13, 0.13, 0.14)
+    canvas.tint(lid, plastic)
+    rim = fabric.line(away - np.float32(radius - 0.02), 0.012)
+    slits = fabric.line(np.mod(down, np.float32(0.045)) - np.float32(0.022), 0.008)
+    inner = fabric.smooth(-away, -0.65 * radius, -0.55 * radius)
+    canvas.shade(0.5 * slits * inner - 0.2 * rim)
+    # Its shadow lies below it.
+    canvas.shade(0.3 * fabric.line(np.hypot(aside, down - 0.015) - np.float32(radius), 0.018))
+    canvas.height += np.float32(0.035) * lid + np.float32(0.008) * rim
 
 
 def _print(canvas: fabric.Canvas, rng: np.random.Generator, *, is_light: bool) -> None:

@@ -31,7 +31,7 @@ def draw_scarf(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
     """
     kind = pick(rng, _KINDS)
     colour = (
-        fabric.vary(rng, (0.12, 0.12, 0.14), 0.04)
+        fabric.vary(rng, (0.08, 0.08, 0.095), 0.03)
         if rng.random() < 0.4
         else fabric.dye(rng, saturation=0.45, value=0.5)
     )
@@ -61,6 +61,7 @@ def draw_scarf(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
     else:
         weave(canvas, rng, rng.uniform(0.01, 0.03))
         fabric.hem(canvas, inset=0.05, sewn=True)
+    folds.lean(canvas, rng)
     folds.crumple(canvas, rng, int(rng.integers(3, 10)), rng.uniform(0.06, 0.18))
     folds.use(canvas, rng, depth=rng.uniform(0.006, 0.016), dirt=0.0, grain=0.03, rise=0.12)
     return canvas.finish("scarf", None, 0.0)

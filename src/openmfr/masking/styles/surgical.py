@@ -9,19 +9,19 @@ from openmfr.masking.styles import fabric, folds
 from openmfr.masking.template import EarLoops, MaskTemplate, Outline
 
 _COLOURS: dict[str, float] = {
-    "light blue": 0.46,
-    "white": 0.17,
+    "light blue": 0.52,
+    "white": 0.16,
     "black": 0.12,
-    "green": 0.10,
-    "teal": 0.05,
-    "pink": 0.04,
-    "lavender": 0.03,
-    "grey": 0.03,
+    "green": 0.09,
+    "teal": 0.04,
+    "pink": 0.03,
+    "lavender": 0.02,
+    "grey": 0.02,
 }
 _SHADES: dict[str, fabric.Colour] = {
-    "light blue": (0.63, 0.80, 0.92),
-    "white": (0.91, 0.92, 0.93),
-    "black": (0.14, 0.14, 0.15),
+    "light blue": (0.58, 0.79, 0.94),
+    "white": (0.94, 0.95, 0.96),
+    "black": (0.09, 0.09, 0.10),
     "green": (0.68, 0.84, 0.78),
     "teal": (0.35, 0.70, 0.72),
     "pink": (0.93, 0.72, 0.77),
@@ -53,18 +53,16 @@ def draw_surgical(rng: np.random.Generator, size: int = 256) -> MaskTemplate:
     )
     canvas = fabric.blank(outline, size, colour)
     top = fabric.tent(canvas, rng.uniform(0.3, 1.5))
-    fabric.cut(canvas, corner=rng.uniform(0.015, 0.06), pull=rng.uniform(0.0, 0.07), top=top)
+    fabric.cut(canvas, corner=rng.uniform(0.025, 0.08), pull=rng.uniform(0.0, 0.07), top=top)
     folds.bulge(canvas, rng.uniform(0.01, 0.05))
     folds.ridge(canvas, rng, rng.uniform(0.0, 0.06))
     folds.jowls(canvas, rng.uniform(0.06, 0.15))
     _fold(canvas, rng)
     _weld(canvas, rng, is_light=name != "black")
-    # It is tucked under the chin, where little light comes.
-    below = np.float32(rng.uniform(0.0, 0.25)) * fabric.smooth(canvas.v, 0.72, 1.0)
-    canvas.shade(below)
+    folds.lean(canvas, rng)
     fabric.nose_wire(canvas, rng, at=rng.uniform(0.035, 0.055))
     dirt = rng.uniform(0, 0.10) if name != "black" else 0.0
-    folds.crumple(canvas, rng, int(rng.integers(5, 12)), rng.uniform(0.07, 0.20))
+    folds.crumple(canvas, rng, int(rng.integers(2, 8)), rng.uniform(0.07, 0.20))
     folds.use(canvas, rng, depth=rng.uniform(0.006, 0.018), dirt=dirt, grain=0.02)
     folds.gape(canvas, rng.uniform(0.06, 0.18))
     loop = _SHADES["black"] if name == "black" and rng.random() < 0.9 else _LINING
@@ -87,7 +85,7 @@ def _fold(canvas: fabric.Canvas, rng: np.random.Generator) -> None:
 def _weld(canvas: fabric.Canvas, rng: np.random.Generator, *, is_light: bool) -> None:
     """Bind the edges: the lining folded over the upper one, rows of welds along all."""
     below = canvas.v * canvas.span
-    if rng.random() < 0.45:
+    if rng.random() < 0.55:
         band = rng.uniform(0.05, 0.09)
         share = rng.uniform(0.4, 1.0) if is_light else 0.15
         canvas.tint(np.float32(share) * fabric.smooth(-below, -band, -band + 0.008), _LINING)
@@ -102,7 +100,7 @@ def _weld(canvas: fabric.Canvas, rng: np.random.Generator, *, is_light: bool) ->
 
 def _attach(canvas: fabric.Canvas, rng: np.random.Generator, colour: fabric.Colour) -> EarLoops:
     """Weld the loops on at the corners."""
-    width = rng.uniform(0.018, 0.034)
+    width = rng.uniform(0.022, 0.042)
     upper, lower = rng.uniform(0.04, 0.08), rng.uniform(0.92, 0.96)
     side = canvas.outline.half_angle * fabric.RADIUS - np.abs(canvas.across)
     if rng.random() < 0.6:
