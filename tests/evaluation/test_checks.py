@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from openmfr.embed import Embeddings
 from openmfr.errors import CombinedUserError, UserError
-from openmfr.evaluation.checks import Lengths, align_by_path, check_embeddings, suspicion
+from openmfr.evaluation.checks import (
+    Lengths,
+    align_by_path,
+    check_embeddings,
+    name_folders,
+    suspicion,
+)
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.verification import measure
 
@@ -84,10 +92,30 @@ def test_rows_are_put_in_order_by_their_paths() -> None:
 
 
 def test_images_without_a_row_are_listed() -> None:
-    with pytest.raises(UserError, match=r"no embedding of person_7/7\.jpg, person_8/8\.jpg; "):
+    with pytest.raises(
+        UserError, match=r"2 images not in the embeddings: person_7/7\.jpg, person_8/8\.jpg"
+    ):
         align_by_path(embeddings()[:7], SOURCES[:7], SOURCES[:9])
     with pytest.raises(UserError, match=r"did you mean person_3/3\.jpg"):
-        align_by_path(embeddings(), SOURCES, ["person_3/3.jpeg"])
+        align_by_path(embeddings(), SOURCES, ["person_3/33.jpg"])
+
+
+def test_paths_of_another_machine_and_other_file_endings_are_the_same_images() -> None:
+    paths = [f"/mnt/sets/{source}" for source in SOURCES]
+    found = align_by_path(embeddings(), paths, [source.replace("jpg", "png") for source in SOURCES])
+    assert np.array_equal(found, embeddings())
+
+
+def test_two_folders_of_one_name_are_told(tmp_path: Path) -> None:
+    def embedded(path: Path) -> Embeddings:
+        part = object.__new__(Embeddings)
+        part.path = path
+        return part
+
+    first, second = embedded(tmp_path / "a" / "base"), embedded(tmp_path / "b" / "base")
+    assert name_folders([first]) == {"base": first}
+    with pytest.raises(UserError, match="two folders of one name, base"):
+        name_folders([first, second])
 
 
 def test_a_path_that_occurs_twice_and_a_wrong_count_are_refused() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from openmfr.cli.main import main
+from openmfr.data.labels import Labels
 from openmfr.embed import Embeddings
 
 QUICK = ("--replicates", "20")
@@ -123,6 +126,13 @@ def test_mistakes_are_one_clear_line(
     other = written(near / "other.csv", [["path", "is_masked", "scene"], ["x/y.jpg", "1", "wild"]])
     first = sources[0]
     rows = [[name, "yes" if name == first else "1", "wild"] for name in sources]
+    short = written(near / "short.csv", [["path", "is_masked", "scene"], [sources[0], "1"]])
+    twice = [[name, "1", "wild"] for name in sources] + [[sources[0], "0", "wild"]]
+    again = written(near / "again.csv", [["path", "is_masked", "scene"], *twice])
+    slip = [[name, "1", "wlid"] for name in sources]
+    typo = written(near / "typo.csv", [["path", "is_masked", "scene"], *slip])
+    nobody = near / "nobody.json"
+    nobody.write_text(json.dumps({"path": sources}))
     odd = written(near / "odd.csv", [["path", "is_masked", "scene"], *rows])
     mistakes = {
         ("all", folder, "--by", "group"): "--by: found group",
@@ -130,10 +140,92 @@ def test_mistakes_are_one_clear_line(
         ("webface260m", folder, "--images", other): "48 images of the store not listed",
         ("webface260m", folder, "--images", odd): "is_masked: found yes",
         ("webface260m", folder, "--images", "no.csv"): "no.csv: found no readable table",
+        ("webface260m", folder, "--images", short): "short.csv, line 2: found 2 cells; allowed: 3",
+        ("webface260m", folder, "--images", again): "line 50: found person_00/person_00_0000.jpg",
+        ("webface260m", folder, "--images", typo): "scene: found 'wlid'; allowed: '', 'wild', 'con",
         ("ijb", folder, "--meta", str(near)): "face_tid_mid",
+        ("megaface", folder, "--distractors", folder, "--probe-list", str(nobody)): "no list `id`",
+        ("megaface", folder, "--distractors", folder, "--probe-noise", odd): "and no --probe-list",
+        ("all", folder, "--workers", "0"): "workers: found 0",
+        ("all", folder, folder): "two folders of one name, embeddings",
         ("all", folder, "--fmr", "2"): "fmr: found 2",
     }
     for words, message in mistakes.items():
         assert main(["evaluate", *words, "--out", str(out)]) == 2
         assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def broken(embedded: Embeddings, name: str, rows: slice, value: float) -> str:
+    """A copy of the embeddings, some of them spoilt."""
+    folder = embedded.path.parent / name
+    shutil.copytree(embedded.path, folder)
+    array = np.load(folder / "embeddings.npy")
+    array[rows] = value
+    np.save(folder / "embeddings.npy", array)
+    return str(folder)
+
+
+def test_images_without_a_usable_embedding_are_listed_by_every_protocol(
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[name, str(i % 2), "wild"] for i, name in enumerate(sources)]
+    wild = written(embedded.path.parent / "w.csv", [["path", "is_masked", "scene"], *rows])
+    rows = [[name, str(i % 2), "mask"] for i, name in enumerate(sources)]
+    sets = written(embedded.path.parent / "s.csv", [["path", "is_masked", "test_set"], *rows])
+    good = str(embedded.path)
+    for name, value, found in (
+        ("nan", float("nan"), "no embedding for person_00/person_00_0002.jpg, person_00"),
+        ("inf", float("inf"), "numbers that are not finite for person_00/person_00_0002.jpg"),
+        ("zero", 0.0, "zeros for person_00/person_00_0002.jpg"),
+    ):
+        folder = broken(embedded, name, slice(2, 20), value)
+        for words in (
+            ("all", folder),
+            ("webface260m", folder, "--images", wild),
+            ("insightface", folder, "--images", sets),
+            ("megaface", folder, "--distractors", good),
+            ("megaface", good, "--distractors", folder),
+        ):
+            assert main(["evaluate", *words, "--out", str(out), *QUICK]) == 2
+            said = capsys.readouterr().err
+            assert f"embeddings: found {found}" in said
+            assert "and 13 more" in said
+    assert not out.exists()
+
+
+def test_what_labels_do_not_keep_takes_no_part_in_a_track(
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = Labels.from_names(embedded.open_store())
+    gone = np.arange(len(sources)) < 8
+    child = labels.child(keep=labels.keep & ~gone)
+    child.write(embedded.path.parent / "kept.parquet")
+    folder = broken(embedded, "some", slice(0, 8), float("nan"))
+    rows = [[name, str(i % 2), "wild"] for i, name in enumerate(sources)]
+    table = written(embedded.path.parent / "i.csv", [["path", "is_masked", "scene"], *rows])
+    words = ["evaluate", "webface260m", folder, "--images", table, "--fmr", "0.1"]
+    words += ["--labels", str(embedded.path.parent / "kept.parquet"), "--out", str(out), *QUICK]
+    assert main(words) == 0
+    assert "note: 8 images take no part" in capsys.readouterr().out
+    part = report(out)["results"]["some"]["MFR-All"]
+    assert part["identities"] == 10
+    assert part["genuine_pairs"] == 10 * 4
+
+
+def test_rows_in_another_order_are_suspected(
+    embedded: Embeddings, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = embedded.path.parent / "mixed"
+    shutil.copytree(embedded.path, folder)
+    order = np.random.default_rng(0).permutation(len(embedded))
+    np.save(folder / "embeddings.npy", np.load(folder / "embeddings.npy")[order])
+    words = ["evaluate", "all", str(embedded.path), str(folder), "--fmr", "0.1"]
+    assert main([*words, "--out", str(out), *QUICK]) == 0
+    printed = capsys.readouterr().out
+    assert "note: mixed: Pairs of one person score no higher" in printed
+    assert "note: embeddings: Pairs of one" not in printed
+    (table,) = report(out)["differences"]
+    assert table["rows"]["all"][0]["value"] > 0
+    assert report(out)["worst"]["all"]["false_matches"][0]["source_a"].startswith("person_")
+    assert "<img" in (out / "report.html").read_text()

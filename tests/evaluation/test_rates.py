@@ -153,3 +153,37 @@ def test_missing_sides_and_broken_scores_are_named() -> None:
         auc(np.zeros(3), np.array([]))
     with pytest.raises(UserError, match="impostor score 1: found nan"):
         error_curve(np.zeros(3), np.array([0.1, np.nan]))
+
+
+def test_impostors_alone_have_false_match_rates_and_no_fnmr() -> None:
+    rng = np.random.default_rng(0)
+    impostor, weight = rng.normal(size=500).round(1), rng.integers(0, 3, 500).astype(np.float64)
+    alone = RankedScores.of_impostors(impostor)
+    both = RankedScores(impostor, impostor)
+    for mine, theirs in (
+        (alone.curve(), both.curve()),
+        (alone.curve(impostor_weight=weight), both.curve(weight, weight)),
+    ):
+        assert np.array_equal(mine.threshold, theirs.threshold)
+        assert np.array_equal(mine.fmr, theirs.fmr)
+        assert mine.at_fmr(0.05).threshold == theirs.at_fmr(0.05).threshold
+        assert np.isnan(mine.fnmr).all()
+    with pytest.raises(UserError, match="impostor scores: found none"):
+        RankedScores.of_impostors(np.empty(0))
+
+
+def test_above_the_floor_the_highest_scores_and_a_count_give_the_whole_curve() -> None:
+    rng = np.random.default_rng(1)
+    genuine, impostor = rng.normal(1, 1, 300).round(1), rng.normal(0, 1, 2_000).round(1)
+    floor = 0.8
+    held = impostor[impostor > floor]
+    whole = RankedScores(genuine, impostor).curve()
+    part = RankedScores(genuine, held, floor=floor).curve(rest=impostor.size - held.size)
+    above = whole.threshold > np.nextafter(floor, 0)
+    assert above.sum() > 10
+    assert set(whole.threshold[above]) <= set(part.threshold)
+    for fmr in (0.1, 0.01, 0.001):
+        assert part.at_fmr(fmr) == whole.at_fmr(fmr)
+    assert part.impostors == impostor.size
+    tied = RankedScores(genuine, np.empty(0), floor=floor).curve(rest=10)
+    assert tied.at_fmr(0.05).threshold == np.nextafter(floor, 1)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from openmfr.data.store import UInt8Array
+from openmfr.evaluation.breakdown import Traits, break_down
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.verification import measure
 from openmfr.evaluation.verification_report import write_verification_report
@@ -35,19 +36,24 @@ def face(index: int) -> UInt8Array:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, comparisons: Comparisons) -> Path:
-    """A report with everything: two systems, kinds, training curves, pictures."""
+    """A report with everything: two systems, kinds, groups, masks, training curves, pictures."""
     kind = np.where(np.arange(len(comparisons)) % 3 == 0, "mu", "uu")
     ours = replace(comparisons, kind=kind)
     noise = np.random.default_rng(1).normal(0, 0.4, len(comparisons))
     baseline = replace(comparisons, score=np.clip(comparisons.score + noise, -1, 1))
     out = tmp_path_factory.mktemp("report")
     fmrs = (0.1, 0.01, 0.001)
+    traits = Traits(
+        people={"region": np.repeat(np.array(["north", "south & <east>"])[np.arange(60) % 2], 6)},
+        masks={"mask_style": np.tile(np.array(["", "", "", "cloth", "kn95", "scarf"]), 60)},
+    )
+    parts = [break_down(side, traits, fmrs=(0.1,), replicates=30) for side in (ours, baseline)]
     write_verification_report(
         out,
         title="Held-out people & <others>",
         results={
-            "ours": measure(ours, fmrs=fmrs, replicates=30),
-            "thumbnail": measure(baseline, fmrs=fmrs, replicates=30),
+            name: replace(measure(side, fmrs=fmrs, replicates=30), breakdown=part)
+            for name, side, part in zip(("ours", "thumbnail"), (ours, baseline), parts, strict=True)
         },
         configuration={"recipe": "tiny", "model": {"depth": 18}},
         metrics=[{"step": s, "loss": 3 / (s + 1), "learning_rate": 0.1} for s in range(50)],
@@ -80,6 +86,27 @@ def test_flags_and_refusals_stand_wherever_their_number_does(written: Path) -> N
     assert "⚑ refused: needs at least 1,000 impostor pairs, has 500" in page
 
 
+def test_groups_and_masks_have_sections_and_the_other_system_stands_behind_a_line(
+    written: Path,
+) -> None:
+    page = (written / "report.html").read_text(encoding="utf-8")
+    assert page.count("The same of thumbnail") == 2
+    assert "south &amp; &lt;east&gt;" in page
+    content = json.loads((written / "report.json").read_text(encoding="utf-8"))
+    for name in ("ours", "thumbnail"):
+        result = content["results"][name]
+        assert set(result["breakdown"]["groups"]) == {"region, uu", "region, mu", "region, mm"}
+        assert len(result["det"]["low"]) == len(result["det"]["fmr"])
+
+
+def test_markdown_has_the_tables_of_the_page(written: Path) -> None:
+    text = (written / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# Held-out people & <others>\n")
+    for line in ("| ours | 500 / 500 |", "| mu |", "| scarf |", "## thumbnail, taken apart"):
+        assert line in text
+    assert "refused: needs at least 1,000 impostor pairs, has 500" in text
+
+
 def test_the_json_names_the_worst_pairs_by_their_sources(
     written: Path, comparisons: Comparisons
 ) -> None:
@@ -95,7 +122,11 @@ def test_the_page_is_one_file_and_warns_about_its_pictures(written: Path) -> Non
     assert "http" not in page
     assert "Do not publish" in page
     assert page.count("data:image/jpeg;base64,") == 16
-    assert sorted(path.name for path in written.iterdir()) == ["report.html", "report.json"]
+    assert sorted(path.name for path in written.iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
 
 
 def test_the_same_results_make_the_same_page(comparisons: Comparisons, tmp_path: Path) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 
 from openmfr.report.plots import (
+    Band,
     Curve,
+    ScoreCurve,
+    calibration_plot,
     det_plot,
     roc_plot,
     score_histogram,
@@ -32,6 +37,24 @@ def curve(shift: float = 0.0) -> Curve:
     )
 
 
+def banded(low: float, high: float) -> Curve:
+    fmr = np.geomspace(1e-3, 1, 20)
+    return replace(curve(), band=Band(fmr=fmr, low=np.full(20, low), high=np.full(20, high)))
+
+
+def calibrated() -> ScoreCurve:
+    score = np.linspace(-0.5, 0.4, 60)
+    fmr = np.geomspace(1, 1e-3, 60)
+    return ScoreCurve(
+        score=score,
+        fmr=fmr,
+        low=fmr / 2,
+        high=np.minimum(fmr * 2, 1),
+        tail_score=np.array([0.4, 0.6]),
+        tail_fmr=np.array([1e-3, 1e-5]),
+    )
+
+
 def drawings() -> dict[str, str]:
     rows = [{"step": s, "loss": 1.0 / (s + 1)} for s in range(1_000)]
     return {
@@ -39,6 +62,7 @@ def drawings() -> dict[str, str]:
         "roc": roc_plot({"ours": curve()}),
         "scores": score_histogram(GENUINE, IMPOSTOR, thresholds={"at 1 %": 0.3}),
         "threshold": threshold_plot(np.linspace(-1, 1, 1_001), curve().fmr, curve().fnmr),
+        "calibration": calibration_plot({"uu": calibrated(), "mm": calibrated()}),
         "training": training_curves(rows, {"loss": "Loss"})["Loss"],
     }
 
@@ -48,7 +72,7 @@ def drawn() -> dict[str, str]:
     return drawings()
 
 
-@pytest.mark.parametrize("name", ["det", "roc", "scores", "threshold", "training"])
+@pytest.mark.parametrize("name", ["det", "roc", "scores", "threshold", "calibration", "training"])
 def test_a_drawing_is_small_themed_and_whole_in_itself(drawn: dict[str, str], name: str) -> None:
     svg = drawn[name]
     ET.fromstring(svg)
@@ -79,6 +103,25 @@ def test_drawing_leaves_the_callers_settings_alone() -> None:
 def test_the_part_that_rests_on_few_false_matches_is_marked() -> None:
     assert "&lt; 10 false matches" in det_plot({"ours": curve()})
     assert "&lt; 10 false matches" in roc_plot({"ours": curve()})
+
+
+def shades(svg: str) -> int:
+    return svg.count('id="det-FillBetween') + svg.count('id="roc-FillBetween')
+
+
+@pytest.mark.parametrize("draw", [det_plot, roc_plot])
+def test_intervals_are_shaded_where_there_are_some(draw: Callable[..., str]) -> None:
+    for low, high in ((0.1, 0.3), (0.0, 0.2), (0.0, 0.0), (np.nan, np.nan)):
+        svg = draw({"ours": banded(low, high), "other": curve()})
+        assert shades(svg) == 1
+        assert "nan" not in svg
+    assert shades(draw({"ours": curve()})) == 0
+
+
+def test_a_calibration_without_intervals_or_tail_can_be_drawn() -> None:
+    bare = replace(calibrated(), low=np.empty(0), high=np.empty(0))
+    bare = replace(bare, tail_score=np.empty(0), tail_fmr=np.empty(0))
+    ET.fromstring(calibration_plot({"all": bare}))
 
 
 def test_a_perfect_system_can_be_drawn() -> None:

@@ -10,6 +10,7 @@ PARTS: dict[str, str] = {
     "pairs": "a list of pairs: LFW, CFP-FP, AgeDB-30, CALFW, CPLFW, RFW, your own",
     "identities": "pairs sampled from the identities that labels keep",
     "all": "every image with every other, exactly; masked with unmasked ones, and by group",
+    "calibration": "what a score means: its false match rate; thresholds for galleries",
     "ijb": "IJB-B and IJB-C, templates against templates",
     "megaface": "a person's other photo found among strangers",
     "webface260m": "the challenge's WebFace260M track: MFR and SFR, All, Wild and Controlled",

@@ -31,6 +31,17 @@ def main(
 
     Example: openmfr evaluate all embeddings --out report --fmr 1e-4 1e-5
 
+    Example: openmfr evaluate all baseline-embeddings my-embeddings --images images.csv --by region
+    --out report
+
+    where images.csv has a row for each image of the store, for example
+
+        path,region
+        ann/ann_1.jpg,north
+        bob/bob_1.jpg,south
+
+    Models stand side by side, with paired differences to the first.
+
     Args:
         embeddings: Folders that openmfr embed wrote, of one store; the report is about the first.
         out: Folder for report.html, report.md and report.json.
@@ -46,10 +57,18 @@ def main(
         replicates: Draws of identities for the 95 % intervals.
         seed: Of the draws.
     """
-    from openmfr.cli.evaluating import columns_of, named_arrays, open_labels
+    from openmfr.cli.evaluating import (
+        checked,
+        columns_of,
+        left_out,
+        named_arrays,
+        open_labels,
+        told,
+        write_and_say,
+    )
     from openmfr.errors import UserError
     from openmfr.evaluation.all_pairs.rates import group_sets, masked_sets, measure_sets
-    from openmfr.evaluation.all_pairs.report import summary, write_all_pairs_report
+    from openmfr.evaluation.checks import order_suspicion
 
     if (by is None) != (images is None):
         raise UserError(
@@ -74,6 +93,8 @@ def main(
             for name, (first, second) in groups.items()
             if name
         }
+    described = checked(opened, images_store.column("source"), keep)
+    doubts = {name: order_suspicion(array, table.identity, keep) for name, array in arrays.items()}
     results = {
         model: measure_sets(
             array,
@@ -87,18 +108,16 @@ def main(
         )
         for model, array in arrays.items()
     }
-    write_all_pairs_report(
+    write_and_say(
+        results,
+        images_store,
         out,
         title=f"All pairs of {int(keep.sum()):,} images",
-        results=results,
         configuration={
             "protocol": "all",
-            "store": str(images_store.path),
             "replicates": replicates,
             "seed": seed,
-            "embeddings": {name: part.settings for name, part in opened.items()},
+            "embeddings": described,
         },
+        notes=[*left_out(keep), *told(doubts)],
     )
-    for model, parts in results.items():
-        print(summary(model, parts))
-    print(f"report: {out / 'report.html'}")

@@ -22,9 +22,11 @@ def main(
 ) -> None:
     """Measure embeddings by IJB-B's or IJB-C's 1:1 protocol: TAR@FAR of pooled templates.
 
-    A template's embedding is the sum over its media of the mean over a medium's images.
-
     Example: openmfr evaluate ijb ijbc-embeddings --meta IJBC/meta --out report
+
+    where ijbc-embeddings are of the store that openmfr ingest IJBC/loose_crop made.
+
+    A template's embedding is the sum over its media of the mean over a medium's images.
 
     Args:
         embeddings: Folders that openmfr embed wrote, of one store; the report is about the first.
@@ -39,22 +41,25 @@ def main(
         replicates: Draws of identities for the 95 % intervals.
         seed: Of the draws.
     """
-    from openmfr.cli.evaluating import named_arrays
+    import numpy as np
+
+    from openmfr.cli.evaluating import checked, named_arrays
     from openmfr.evaluation.protocols.ijb import read_templates
     from openmfr.evaluation.table_report import Table, write_table_report
     from openmfr.evaluation.wording import describe, fmr_text
 
     opened, arrays, images = named_arrays(embeddings, store)
     templates = read_templates(meta)
-    rows = templates.rows(images.column("source"), allow_missing=allow_missing)
-    found = templates.only(rows >= 0)
+    sources = images.column("source")
+    rows = templates.rows(sources, allow_missing=allow_missing)
+    missing, found, rows = int((rows < 0).sum()), templates.only(rows >= 0), rows[rows >= 0]
+    described = checked(opened, sources, np.isin(np.arange(len(sources)), rows))
     results = {}
     for model, array in arrays.items():
-        pooled = found.pool(
-            array[rows[rows >= 0]], use_length=length, use_detector_score=detector_score
-        )
+        pooled = found.pool(array[rows], use_length=length, use_detector_score=detector_score)
         results[model] = found.measure(pooled, fars=fmr, replicates=replicates, seed=seed)
-    missing = int((rows < 0).sum())
+    notes = [f"{missing:,} listed images are not in the store."] if missing else []
+    notes += [f"{model}: {note}" for model, result in results.items() for note in result.notes]
     subject = next(iter(results.values()))
     counted = (
         f"{found.template_id.size:,} templates, {subject.genuine_pairs:,} genuine and "
@@ -79,16 +84,18 @@ def main(
             "detector_score": detector_score,
             "replicates": replicates,
             "seed": seed,
-            "embeddings": {name: part.settings for name, part in opened.items()},
+            "embeddings": described,
         },
         method=(
             "People are what genuine pairs link: the lists do not name them. Intervals resample "
             "people.",
         ),
-        notes=[f"{missing:,} listed images are not in the store."] if missing else [],
+        notes=notes,
     )
     for model, result in results.items():
         print(f"{model}: {counted}")
         for rate in result.rates:
             print(f"  TAR at FAR {fmr_text(rate.fmr):<10} {describe(rate.tar)}")
+    for note in notes:
+        print(f"note: {note}")
     print(f"report: {out / 'report.html'}")

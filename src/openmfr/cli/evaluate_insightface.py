@@ -27,34 +27,40 @@ def main(
 
     Example: openmfr evaluate insightface embeddings --images images.csv --out report
 
+    where images.csv has a row for each image of the store, for example
+
+        path,is_masked,test_set
+        ann/ann_1.jpg,0,mask
+        ann/ann_2.jpg,1,mask
+        bob/bob_1.jpg,0,east_asian
+        eve/eve_1.jpg,0,
+
+    More folders of embeddings stand side by side, with paired differences to the first.
+
     Args:
         embeddings: Folders that openmfr embed wrote, of one store; the report is about the first.
         images: CSV with the columns path, is_masked (1 or 0) and test_set (mask, children, african,
-            caucasian, south_asian, east_asian).
+            caucasian, south_asian, east_asian, or nothing).
         out: Folder for report.html, report.md and report.json.
-        labels: Who is on each image; the identity names that the store was made with by default.
+        labels: Who is on each image; what it does not keep is left out. The identity names that the
+            store was made with by default.
         store: Where the embedded store lies now, if it was moved.
         precision: What screens the pairs; the figures are the same.
         workers: Processes; the figures are the same.
         replicates: Draws of identities for the 95 % intervals.
         seed: Of the draws.
     """
-    from openmfr.cli.evaluating import columns_of, measure_track, named_arrays, truths
+    from openmfr.cli.evaluating import evaluate_track
     from openmfr.evaluation.protocols.tracks import InsightFaceTrack, Options
 
-    opened, arrays, images_store = named_arrays(embeddings, store)
-    columns = columns_of(images, images_store, ["is_masked", "test_set"])
-    track = InsightFaceTrack(
-        is_masked=truths(columns["is_masked"], where=f"{images}, is_masked"),
-        test_set=columns["test_set"],
-    )
-    measure_track(
-        track,
-        opened,
-        arrays,
-        images_store,
-        out,
+    evaluate_track(
+        lambda is_masked, test_set: InsightFaceTrack(is_masked=is_masked, test_set=test_set),
+        "test_set",
+        embeddings,
+        images=images,
+        out=out,
         labels=labels,
+        store=store,
         options=Options(precision=precision, workers=workers, replicates=replicates, seed=seed),
         title="InsightFace track",
         table="1",

@@ -47,7 +47,9 @@ def main(
         replicates: Draws of identities for the 95 % intervals.
         seed: Of the draws.
     """
-    from openmfr.cli.evaluating import named_arrays, open_labels
+    import numpy as np
+
+    from openmfr.cli.evaluating import checked, named_arrays, open_labels
     from openmfr.errors import UserError
     from openmfr.evaluation.protocols.megaface import identify, read_photo_list
     from openmfr.evaluation.table_report import Table, write_table_report
@@ -64,23 +66,48 @@ def main(
             allowed=f"those by model {next(iter(opened.values())).model_fingerprint}",
             next_step="embed both stores with the same checkpoint",
         )
+    for flag, noise, photos in (
+        ("probe", probe_noise, probe_list),
+        ("distractor", distractor_noise, distractor_list),
+    ):
+        if noise is not None and photos is None:
+            raise UserError(
+                where=f"--{flag}-noise",
+                found=f"{noise} and no --{flag}-list",
+                allowed="noise of a list that is given",
+                next_step=f"give --{flag}-list too, or leave the noise out of the labels",
+            )
     if probe_list is not None:
-        listed = read_photo_list(probe_list, noise=probe_noise)
-        probe = probe[listed.rows(images.column("source"))]
+        listed = read_photo_list(probe_list, noise=probe_noise, is_named=True)
+        rows = listed.rows(images.column("source"), where=str(probe_list))
         identity = listed.identity[listed.keep]
     else:
-        identity = open_labels(labels, images).identity
+        people = open_labels(labels, images)
+        rows = np.flatnonzero(people.keep & (people.identity >= 0))
+        identity = people.identity[rows]
+    stranger_rows = np.arange(len(strangers))
     if distractor_list is not None:
         listed = read_photo_list(distractor_list, noise=distractor_noise)
-        distractor = distractor[listed.rows(strangers.column("source"))]
+        stranger_rows = listed.rows(strangers.column("source"), where=str(distractor_list))
+    described, others_described = (
+        checked(part, side.column("source"), np.isin(np.arange(len(side)), used))
+        for part, side, used in ((opened, images, rows), (others, strangers, stranger_rows))
+    )
+    if distractor_list is not None:
+        distractor = distractor[stranger_rows]
     result = identify(
-        probe, identity, distractor, max_rank=max_rank, replicates=replicates, seed=seed
+        probe[rows], identity, distractor, max_rank=max_rank, replicates=replicates, seed=seed
     )
     counted = (
         f"{result.searches:,} searches by {result.probes:,} photos of {result.identities:,} people "
         f"among {result.distractors:,} distractors"
     )
     name = probes.resolve().name
+    notes = []
+    if images.fingerprint == strangers.fingerprint and (
+        both := np.intersect1d(rows, stranger_rows).size
+    ):
+        notes = [f"{both:,} probes are distractors too: each finds itself before its mates."]
     write_table_report(
         out,
         title="Identification among strangers",
@@ -97,11 +124,14 @@ def main(
             "protocol": "megaface",
             "replicates": replicates,
             "seed": seed,
-            "probes": next(iter(opened.values())).settings,
-            "distractors": next(iter(others.values())).settings,
+            "probes": described[name],
+            "distractors": next(iter(others_described.values())),
         },
         method=("A distractor that scores as high as the mate counts as found before it.",),
+        notes=notes,
     )
     print(f"{name}: {counted}")
     print(f"  rank 1             {describe(result.rank_1)}")
+    for note in notes:
+        print(f"note: {note}")
     print(f"report: {out / 'report.html'}")

@@ -26,13 +26,24 @@ def main(
     Each over all images, those taken in the wild and those taken under control; the score is
     0.25 MFR-All + 0.75 SFR-All, the lower the better. The track's own images are not public.
 
-    Example: openmfr evaluate webface260m embeddings --images images.csv --out report
+    Example: openmfr evaluate webface260m embeddings --images images.csv --out report --fmr 1e-3
+
+    where images.csv has a row for each image of the store, for example
+
+        path,is_masked,scene
+        ann/ann_1.jpg,0,wild
+        ann/ann_2.jpg,1,controlled
+        bob/bob_1.jpg,0,
+
+    More folders of embeddings stand side by side, with paired differences to the first.
 
     Args:
         embeddings: Folders that openmfr embed wrote, of one store; the report is about the first.
-        images: CSV with the columns path, is_masked (1 or 0) and scene (wild or controlled).
+        images: CSV with the columns path, is_masked (1 or 0) and scene (wild, controlled, or
+            nothing).
         out: Folder for report.html, report.md and report.json.
-        labels: Who is on each image; the identity names that the store was made with by default.
+        labels: Who is on each image; what it does not keep is left out. The identity names that the
+            store was made with by default.
         store: Where the embedded store lies now, if it was moved.
         fmr: False match rate; the track's is 1e-5, which small sets cannot support.
         precision: What screens the pairs; the figures are the same.
@@ -40,23 +51,17 @@ def main(
         replicates: Draws of identities for the 95 % intervals.
         seed: Of the draws.
     """
-    from openmfr.cli.evaluating import columns_of, measure_track, named_arrays, truths
+    from openmfr.cli.evaluating import evaluate_track
     from openmfr.evaluation.protocols.tracks import Options, WebFace260MTrack
 
-    opened, arrays, images_store = named_arrays(embeddings, store)
-    columns = columns_of(images, images_store, ["is_masked", "scene"])
-    track = WebFace260MTrack(
-        is_masked=truths(columns["is_masked"], where=f"{images}, is_masked"),
-        scene=columns["scene"],
-        fmr=fmr,
-    )
-    measure_track(
-        track,
-        opened,
-        arrays,
-        images_store,
-        out,
+    evaluate_track(
+        lambda is_masked, scene: WebFace260MTrack(is_masked=is_masked, scene=scene, fmr=fmr),
+        "scene",
+        embeddings,
+        images=images,
+        out=out,
         labels=labels,
+        store=store,
         options=Options(precision=precision, workers=workers, replicates=replicates, seed=seed),
         title="WebFace260M track",
         table="2",

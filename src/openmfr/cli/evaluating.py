@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from openmfr.data.labels import Labels
     from openmfr.data.store import Store
     from openmfr.embed import Embeddings
-    from openmfr.evaluation.protocols.tracks import InsightFaceTrack, Options, WebFace260MTrack
+    from openmfr.evaluation.all_pairs.rates import AllPairsResult
+    from openmfr.evaluation.protocols.tracks import (
+        InsightFaceTrack,
+        Options,
+        TrackResult,
+        WebFace260MTrack,
+    )
+    from openmfr.evaluation.published import PublishedTable
     from openmfr.evaluation.verification import VerificationResult
 
     BoolArray = npt.NDArray[np.bool_]
@@ -75,19 +82,41 @@ def named_arrays(
     Raises:
         UserError: If there is none, two have one name, or they embed different stores.
     """
-    from openmfr.errors import UserError
+    from openmfr.evaluation.checks import name_folders
 
-    opened = open_embeddings(paths)
-    named = {part.path.resolve().name: part for part in opened}
-    if len(named) < len(opened):
-        raise UserError(
-            where="embeddings",
-            found="two folders of one name",
-            allowed="a different name for each",
-            next_step="rename one: the report tells them apart by it",
-        )
-    stores = [part.open_store(store_path) for part in opened]
+    named = name_folders(open_embeddings(paths))
+    stores = [part.open_store(store_path) for part in named.values()]
     return named, {name: part.array for name, part in named.items()}, stores[0]
+
+
+def checked(
+    opened: Mapping[str, Embeddings], sources: Sequence[str], is_used: BoolArray
+) -> dict[str, dict[str, object]]:
+    """Check the embeddings of all images that are used, and describe them for a report.
+
+    Args:
+        opened: The embeddings, by name.
+        sources: Where each of the store's N images came from.
+        is_used: Images that will be compared, shape (N,).
+
+    Returns:
+        Name → settings and lengths.
+
+    Raises:
+        UserError: As `check_embeddings` does, listing the images.
+    """
+    import numpy as np
+
+    from openmfr.evaluation.checks import check_embeddings
+
+    needed = np.flatnonzero(is_used)
+    return {
+        name: {
+            **part.settings,
+            "length": vars(check_embeddings(part.array, sources=sources, needed=needed)),
+        }
+        for name, part in opened.items()
+    }
 
 
 def columns_of(path: Path, store: Store, columns: Sequence[str]) -> dict[str, StrArray]:
@@ -113,61 +142,127 @@ def truths(column: StrArray, *, where: str) -> BoolArray:
     return np.asarray(column == "1")
 
 
-def measure_track(
-    track: WebFace260MTrack | InsightFaceTrack,
-    opened: Mapping[str, Embeddings],
-    arrays: Mapping[str, FloatArray],
-    store: Store,
-    out: Path,
+def evaluate_track(
+    track_of: Callable[[BoolArray, StrArray], WebFace260MTrack | InsightFaceTrack],
+    column: str,
+    embeddings: Sequence[Path],
     *,
+    images: Path,
+    out: Path,
     labels: Path | None,
+    store: Path | None,
     options: Options,
     title: str,
     table: str,
 ) -> None:
     """Measure embeddings on a track, write its report beside the paper's table, and say it.
 
+    Images that labels do not keep, or that show nobody known, take no part.
+
     Args:
-        track: Which.
-        opened: The embeddings, by name.
-        arrays: Their arrays.
-        store: What they embed.
+        track_of: Makes the track of who wears a mask and of the other column, each of shape (N,).
+        column: Name of that other column.
+        embeddings: Folders that `openmfr embed` wrote.
+        images: Table with both columns.
         out: Folder for the report.
         labels: Who is on each image.
+        store: Where the embedded store lies now, if it was moved.
         options: How to measure.
         title: Heading of the report.
         table: Number of the paper's table.
     """
-    from openmfr.evaluation.all_pairs.report import summary, write_all_pairs_report
+    import numpy as np
+
+    from openmfr.evaluation.checks import order_suspicion
     from openmfr.evaluation.published import TABLES
 
-    identity = open_labels(labels, store).identity
-    results = {model: track.measure(array, identity, options) for model, array in arrays.items()}
-    parts = {model: result.parts for model, result in results.items()}
-    scores = {model: result.score for model, result in results.items()}
+    opened, arrays, images_store = named_arrays(embeddings, store)
+    columns = columns_of(images, images_store, ["is_masked", column])
+    is_masked = truths(columns["is_masked"], where=f"{images}, is_masked")
+    track = track_of(is_masked, columns[column])
+    table_of_people = open_labels(labels, images_store)
+    identity = table_of_people.identity
+    keep = table_of_people.keep & (identity >= 0)
+    sides = [side for both, _ in track.sets().values() for side in both]
+    is_used = keep & np.any(sides, axis=0)
+    described = checked(opened, images_store.column("source"), is_used)
+    doubts = {name: order_suspicion(array, identity, is_used) for name, array in arrays.items()}
+    results = {
+        model: track.measure(array, identity, options, keep=keep) for model, array in arrays.items()
+    }
     ours = {
         model: {name.replace("-", " ", 1) if table == "2" else name: value
                 for name, value in result.values.items()}
         for model, result in results.items()
     }  # fmt: skip
-    notes = next(iter(results.values())).notes
+    write_and_say(
+        {model: result.parts for model, result in results.items()},
+        images_store,
+        out,
+        title=title,
+        configuration={
+            "protocol": title,
+            "images": str(images),
+            "replicates": options.replicates,
+            "seed": options.seed,
+            "embeddings": described,
+        },
+        tracks=results,
+        published=TABLES[table].beside(ours, measured_on=str(images_store.path.name)),
+        notes=[*next(iter(results.values())).notes, *left_out(keep), *told(doubts)],
+    )
+
+
+def left_out(keep: BoolArray) -> list[str]:
+    """Say how many images take no part, if there are any."""
+    out = int((~keep).sum())
+    return [f"{out:,} images take no part: labels do not keep or name them."] if out else []
+
+
+def told(doubts: Mapping[str, str]) -> list[str]:
+    """Say of which model a doubt is."""
+    return [f"{model}: {doubt}" for model, doubt in doubts.items() if doubt]
+
+
+def write_and_say(
+    results: Mapping[str, Mapping[str, AllPairsResult]],
+    store: Store,
+    out: Path,
+    *,
+    title: str,
+    configuration: Mapping[str, object],
+    notes: Sequence[str],
+    tracks: Mapping[str, TrackResult] | None = None,
+    published: PublishedTable | None = None,
+) -> None:
+    """Write the report of all-pairs results, and print them.
+
+    Args:
+        results: Model → comparison → result.
+        store: What the models embed.
+        out: Folder for the report.
+        title: Its heading.
+        configuration: What produced the results.
+        notes: What a reader must know.
+        tracks: Model → its result on a track.
+        published: The track's table with our rows.
+    """
+    from openmfr.evaluation.all_pairs.report import summary, write_all_pairs_report
+
+    tracks = tracks or {}
     write_all_pairs_report(
         out,
         title=title,
-        results=parts,
-        configuration={
-            "protocol": title,
-            "store": str(store.path),
-            "replicates": options.replicates,
-            "seed": options.seed,
-            "embeddings": {name: part.settings for name, part in opened.items()},
-        },
-        headline=scores,
-        published=TABLES[table].beside(ours, measured_on=str(store.path.name)),
+        results=results,
+        configuration={"store": str(store.path), **configuration},
+        tracks=tracks,
+        published=published,
         notes=notes,
+        image=store.decode,
+        sources=store.column("source"),
     )
-    for model, result in results.items():
-        print(summary(model, result.parts, result.score))
+    for model, parts in results.items():
+        print(summary(model, parts, tracks[model].score if model in tracks else None))
     for note in notes:
         print(f"note: {note}")
     print(f"report: {out / 'report.html'}")

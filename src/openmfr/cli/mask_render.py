@@ -26,7 +26,8 @@ def main(
 
     Training needs no such store: openmfr train --masks 0.15 puts masks on as it goes. Rendered
     ones make test sets. The new store has the old one's order and sources, and labels that say who
-    wears what; what wears no mask keeps its bytes. Of photos, those with a face that could not be
+    wears what; the store says in which colour and how much of the nose it covers. What wears no
+    mask keeps its bytes. Of photos, those with a face that could not be
     reconstructed are listed in unmasked.csv.
 
     Example: openmfr mask fit lfw, then openmfr mask render lfw lfw-masked

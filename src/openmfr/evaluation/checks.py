@@ -13,13 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.errors import UserError, nearest, raise_together
+from openmfr.errors import UserError, raise_together
 from openmfr.evaluation.comparisons import Comparisons
+from openmfr.evaluation.protocols.sources import find_images, listed
 from openmfr.evaluation.rates import auc
+from openmfr.evaluation.sampling import sample_pairs
+
+if TYPE_CHECKING:
+    from openmfr.embed import Embeddings
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -29,6 +35,8 @@ BoolArray = npt.NDArray[np.bool_]
 _MAX_NAMED = 5
 #: Rows looked at together, so that a memory-mapped array is not read whole.
 _CHUNK = 65_536
+#: Pairs of either side that the order is judged by, and people with two images that it takes.
+_SAMPLED, _FEWEST = 1_000, 4
 #: Standard errors above one half from which on an AUC is no accident.
 _CLEAR = 4.0
 
@@ -82,7 +90,8 @@ def check_embeddings(
 
     Raises:
         UserError: If the array has another number of rows than there are images, or is no matrix of
-            floats; or, together, if needed rows are missing (NaN), broken, zero, or all alike.
+            floats; if no image is needed; or, together, if needed rows are missing (NaN), broken,
+            zero, or all alike.
 
     Example:
         >>> check_embeddings(np.array([[3.0, 4.0], [0.0, 5.0]]), sources=["a.jpg", "b.jpg"])
@@ -90,6 +99,13 @@ def check_embeddings(
     """
     _check_shape(embedding, len(sources))
     rows = np.arange(len(sources)) if needed is None else np.unique(needed)
+    if not rows.size:
+        raise UserError(
+            where="images that are compared",
+            found="none",
+            allowed="at least one pair of them",
+            next_step="check what the labels keep, and the lists",
+        )
     length, is_missing, is_like_first = _look(embedding, rows)
     is_broken = ~np.isfinite(length) & ~is_missing
     faults = [
@@ -120,14 +136,15 @@ def align_by_path(
     Args:
         embedding: Shape (M, D), in any order.
         paths: Which image each row shows, M of them.
-        sources: The order that is wanted, N of them, each among the paths.
+        sources: The order that is wanted, N of them, each found among the paths by its end, as
+            `sources.find_images` finds images.
 
     Returns:
         Shape (N, D).
 
     Raises:
-        UserError: If there are more or fewer paths than rows, a path occurs twice, or images are
-            missing: they are listed.
+        UserError: If there are more or fewer paths than rows, a path occurs twice or is unclear, or
+            images are missing: they are listed.
 
     Example:
         >>> align_by_path(np.array([[1.0], [2.0]]), ["b.jpg", "a.jpg"], ["a.jpg"]).tolist()
@@ -143,15 +160,29 @@ def align_by_path(
             allowed="one embedding for each image",
             next_step="say which one is meant: remove the others",
         )
-    missing = [source for source in sources if source not in row_of]
-    if missing:
+    rows = find_images(
+        sources, paths, where="paths", among="the embeddings", next_step="embed them too"
+    )
+    return embedding[rows]
+
+
+def name_folders(embeddings: Sequence[Embeddings]) -> dict[str, Embeddings]:
+    """Call embeddings by the names of their folders, as reports do.
+
+    Raises:
+        UserError: If two have one name.
+    """
+    named = {part.path.resolve().name: part for part in embeddings}
+    if len(named) < len(embeddings):
+        names = [part.path.resolve().name for part in embeddings]
+        twice = next(name for name in names if names.count(name) > 1)
         raise UserError(
-            where="paths",
-            found=f"no embedding of {_names(missing)}",
-            allowed=f"all {len(sources):,} images",
-            next_step=nearest(missing[0], paths[:_CHUNK]),
+            where="embeddings",
+            found=f"two folders of one name, {twice}",
+            allowed="a different name for each",
+            next_step="rename one: the report tells them apart by it",
         )
-    return embedding[[row_of[source] for source in sources]]
+    return named
 
 
 def suspicion(comparisons: Comparisons) -> str:
@@ -176,6 +207,27 @@ def suspicion(comparisons: Comparisons) -> str:
         f"Pairs of one person score no higher than pairs of two (AUC {area:.3f}): either the model "
         "knows nothing of faces, or its embeddings are in another order than the images."
     )
+
+
+def order_suspicion(
+    embedding: FloatArray, identity: IntArray, keep: BoolArray, *, seed: int = 0
+) -> str:
+    """Say the same of embeddings whose pairs are too many to be listed, from a sample of them.
+
+    Args:
+        embedding: Shape (N, D).
+        identity: Who is on each image, shape (N,).
+        keep: Images that are compared, shape (N,).
+        seed: Of the sample.
+
+    Returns:
+        As `suspicion`; empty too where there are too few people to tell.
+    """
+    images = np.unique(identity[keep & (identity >= 0)], return_counts=True)[1]
+    if (images >= 2).sum() < _FEWEST:
+        return ""
+    sampled = sample_pairs(identity, keep, pairs=_SAMPLED, seed=seed)
+    return suspicion(sampled.compare(embedding, identity))
 
 
 def _check_shape(embedding: FloatArray, rows: int) -> None:
@@ -208,13 +260,7 @@ def _fault(sources: Sequence[str], rows: IntArray, found: str, next_step: str) -
         return None
     return UserError(
         where="embeddings",
-        found=f"{found} for {_names([sources[row] for row in rows])}",
+        found=f"{found} for {listed([sources[row] for row in rows], most=_MAX_NAMED)}",
         allowed="finite vectors other than zero for every image that is compared",
         next_step=next_step,
     )
-
-
-def _names(names: Sequence[str]) -> str:
-    named = ", ".join(names[:_MAX_NAMED])
-    rest = len(names) - _MAX_NAMED
-    return f"{named} and {rest:,} more" if rest > 0 else named

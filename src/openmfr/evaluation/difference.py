@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.intervals import Measured, resample_identities
 from openmfr.evaluation.verification import DEFAULT_FMRS, statistics_of
+
+FloatArray = npt.NDArray[np.floating]
+
+#: Share of the draws in which a difference must be defined for its interval to be given.
+_MIN_DEFINED = 0.9
 
 
 def measure_difference(
@@ -62,9 +68,42 @@ def measure_difference(
                 statistics, folded.identity_a, folded.identity_b, replicates=replicates, seed=seed
             )
         )
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(drawn[1] - drawn[0], [tail, 1 - tail], axis=0)
+    changes = (drawn[1] - drawn[0]).reshape(replicates, len(names))
     return {
-        name: Measured(value=float(value), low=float(a), high=float(b))
-        for name, value, a, b in zip(names, values[1] - values[0], low, high, strict=True)
+        name: paired_difference(
+            Measured(value=float(a)), Measured(value=float(b)), change, confidence=confidence
+        )
+        for name, a, b, change in zip(names, *values, changes.T, strict=True)
     }
+
+
+def paired_difference(
+    first: Measured, second: Measured, drawn: FloatArray, *, confidence: float = 0.95
+) -> Measured:
+    """Give a difference its interval, and the flags of both sides.
+
+    Args:
+        first: What is subtracted.
+        second: What it is subtracted from.
+        drawn: Second minus first on the same draws of identities, shape (replicates,); NaN where
+            either is undefined.
+        confidence: Probability that the interval is to cover.
+
+    Returns:
+        −1 to 1; refused if either is, without an interval if few draws define it.
+
+    Example:
+        >>> change = np.linspace(-0.02, 0.0, 1001)
+        >>> found = paired_difference(Measured(value=0.05), Measured(value=0.04), change)
+        >>> round(found.value, 4), round(found.low, 4), round(found.high, 4)
+        (-0.01, -0.0195, -0.0005)
+    """
+    flag = "; ".join(dict.fromkeys(side.flag for side in (first, second) if side.flag))
+    if first.value is None or second.value is None:
+        return Measured(value=None, flag=flag)
+    defined = drawn[np.isfinite(drawn)]
+    low, high = None, None
+    if defined.size and defined.size >= _MIN_DEFINED * drawn.size:
+        tail = (1 - confidence) / 2
+        low, high = (float(end) for end in np.quantile(defined, [tail, 1 - tail]))
+    return Measured(value=second.value - first.value, low=low, high=high, flag=flag)

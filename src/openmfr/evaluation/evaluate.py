@@ -10,16 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.data.labels import IntArray
+from openmfr.data.labels import IntArray, Labels
+from openmfr.data.store import Store
 from openmfr.embed import Embeddings
 from openmfr.errors import UserError
 from openmfr.evaluation.accuracy import Thresholds
+from openmfr.evaluation.breakdown import Traits, break_down, mask_kinds
+from openmfr.evaluation.calibrating import impostor_pairs
+from openmfr.evaluation.calibration import Calibration
 from openmfr.evaluation.checks import check_embeddings, suspicion
-from openmfr.evaluation.comparisons import VerificationProtocol
+from openmfr.evaluation.comparisons import Comparisons, VerificationProtocol
+from openmfr.evaluation.masked import MaskedPairs
 from openmfr.evaluation.verification import DEFAULT_FMRS, VerificationResult, measure
 from openmfr.evaluation.verification_report import write_verification_report
 
 FloatArray = npt.NDArray[np.floating]
+
+
+_NOTHING_KNOWN = Traits()
 
 
 def evaluate(
@@ -35,6 +43,9 @@ def evaluate(
     replicates: int = 1_000,
     seed: int = 0,
     thresholds: Thresholds = "exact",
+    traits: Traits = _NOTHING_KNOWN,
+    common_fmr: float | None = None,
+    reference: str | None = None,
     configuration: Mapping[str, Any] | None = None,
     metrics: Sequence[Mapping[str, float]] = (),
 ) -> dict[str, VerificationResult]:
@@ -44,7 +55,7 @@ def evaluate(
         protocol: Which images are compared; `MaskedPairs` where there are masked embeddings.
         embeddings: The first is the report's subject, the others stand beside it.
         identity: Who is on each image of the store, shape (N,).
-        out: Folder for `report.html` and `report.json`.
+        out: Folder for `report.html`, `report.json` and `report.md`.
         title: Heading of the report.
         masked: For each of `embeddings`, those of the masked store by the same model.
         store_path: Where the store lies now, if it was moved since it was embedded.
@@ -52,6 +63,11 @@ def evaluate(
         replicates: Draws of identities for the intervals; 0 for none.
         seed: Of the draws.
         thresholds: How accuracy searches a fold's threshold: exact, or on InsightFace's grid.
+        traits: What is known of the images, to measure groups of people and kinds of masks apart;
+            with masked embeddings, of both stacked.
+        common_fmr: False match rate that sets the one threshold for groups and masks; by default
+            the smallest supported of `fmrs`.
+        reference: Group of people whose impostor pairs set their threshold; all by default.
         configuration: What else belongs into the report's configuration.
         metrics: Rows of the training run's metrics, for its curves.
 
@@ -85,10 +101,23 @@ def evaluate(
     }
     results = {}
     for name, array in arrays.items():
-        comparisons = protocol.compare(array, identity)
+        compared = protocol.compare(array, identity)
+        comparisons = _with_kinds(compared, traits)
+        if comparisons.kind is not None and np.unique(comparisons.kind).size == 1:
+            comparisons = compared  # a single kind is the whole
         result = measure(
             comparisons, fmrs=fmrs, replicates=replicates, seed=seed, thresholds=thresholds
         )
+        parts = break_down(
+            comparisons,
+            traits,
+            fmrs=fmrs,
+            fmr=common_fmr,
+            reference=reference,
+            replicates=replicates,
+            seed=seed,
+        )
+        result = replace(result, breakdown=parts)
         doubt = suspicion(comparisons)
         results[name] = replace(result, notes=(*result.notes, doubt)) if doubt else result
     write_verification_report(
@@ -110,6 +139,55 @@ def evaluate(
         sources=sources,
     )
     return results
+
+
+def calibrate(
+    embeddings: Embeddings,
+    store: Store,
+    labels: Labels,
+    *,
+    masked: Embeddings | None = None,
+    pairs: int = 1_000_000,
+    replicates: int = 200,
+    seed: int = 0,
+) -> Calibration:
+    """Learn which false match rate a model's scores stand for, by condition.
+
+    Args:
+        embeddings: Of the store's images.
+        store: What was embedded.
+        labels: Who is on its images, and who wears a mask; only what they keep is compared.
+        masked: Embeddings of the same images with masks on, by the same model.
+        pairs: Impostor pairs to sample; all, if there are no more.
+        replicates: Draws of identities for the intervals; 0 for none.
+        seed: Of the draws and the sampled pairs.
+
+    Raises:
+        UserError: If embeddings are missing, the masked ones are of another model or of other
+            images, or a condition has too few impostor pairs.
+    """
+    drawn = impostor_pairs(labels.identity, labels.keep, pairs=pairs, seed=seed)
+    listed: VerificationProtocol = drawn
+    array, sources = embeddings.array, store.column("source")
+    traits = Traits.of(store, labels)
+    if masked is not None:
+        worn = masked.open_store()
+        listed = MaskedPairs.of(drawn, bare=store, masked=worn)
+        array = _stacked({"": embeddings}, [masked])[""]
+        sources = [*sources, *sources]
+        traits = traits.stacked(Traits.of(worn, None))
+    check_embeddings(array, sources=sources, needed=listed.rows())
+    compared = _with_kinds(listed.compare(array, labels.identity), traits)
+    return Calibration.fit(
+        compared, model=embeddings.model_fingerprint, replicates=replicates, seed=seed
+    )
+
+
+def _with_kinds(comparisons: Comparisons, traits: Traits) -> Comparisons:
+    """Tell bare pairs from masked ones, where the protocol has no kinds of its own."""
+    if comparisons.kind is not None:
+        return comparisons
+    return replace(comparisons, kind=mask_kinds(comparisons, traits.is_masked))
 
 
 def _stacked(

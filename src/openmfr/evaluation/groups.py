@@ -44,6 +44,9 @@ _FEW_ERRORS = 10
 
 _BARE_NAME = "bare"
 
+#: Stands between two kinds of masks that are compared with each other.
+JOINT = " + "
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRates:
@@ -217,7 +220,7 @@ def measure_masks(
         bare = _Part([_BARE_NAME], np.where(is_bare, 0, -1)) if is_bare.any() else None
         results[name] = _measure(
             comparisons,
-            [bare, _named(names, first, second, " + ")],
+            [bare, _named(names, first, second, JOINT)],
             setting=CommonThreshold(comparisons, is_bare & ~comparisons.is_genuine, fmr, threshold),
             reference=f"bare impostor pairs ({BARE})",
             draws=_Draws(replicates, confidence, seed),

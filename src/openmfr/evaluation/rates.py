@@ -16,6 +16,7 @@ that gives the EER one value, and makes the AUC count a tied pair half, as Mann 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +73,9 @@ class ErrorCurve:
 
     def at_fmr(self, fmr: float) -> OperatingPoint:
         """Return the point at the smallest threshold whose false match rate is at most `fmr`."""
-        point = int(np.argmax(self.fmr <= fmr * _ROUNDING))
+        # The rates fall: looking at each of some million for every draw would take long.
+        limit = fmr * _ROUNDING
+        point = bisect_left(range(self.fmr.size), True, key=lambda i: bool(self.fmr[i] <= limit))
         return OperatingPoint(
             threshold=float(self.threshold[point]),
             fmr=float(self.fmr[point]),
@@ -100,22 +103,56 @@ class RankedScores:
     Args:
         genuine: Scores of genuine comparisons, shape (Pg,), any order.
         impostor: Scores of impostor comparisons, shape (Pi,), any order.
+        floor: Where only the highest impostor scores are given: no other one exceeds it. The
+            others are counted there as the curve's `rest`; below it the curve means nothing.
 
     Raises:
         UserError: If a score is not finite or a side is empty.
     """
 
-    def __init__(self, genuine: FloatArray, impostor: FloatArray) -> None:
+    def __init__(
+        self, genuine: FloatArray, impostor: FloatArray, *, floor: float | None = None
+    ) -> None:
         _check_scores(genuine, "genuine")
+        _check_scores(impostor, "impostor", allow_none=floor is not None)
+        self._rank(genuine, impostor, floor)
+
+    @classmethod
+    def of_impostors(cls, impostor: FloatArray) -> RankedScores:
+        """Sort impostors alone: their curves have false match rates and no FNMR (NaN).
+
+        Args:
+            impostor: Scores of impostor comparisons, shape (Pi,), any order.
+
+        Raises:
+            UserError: If a score is not finite or there is none.
+
+        Example:
+            >>> curve = RankedScores.of_impostors(np.array([0.1, 0.2, 0.4])).curve()
+            >>> curve.fmr.round(3).tolist(), curve.fnmr.tolist()
+            ([1.0, 0.667, 0.333, 0.0], [nan, nan, nan, nan])
+        """
         _check_scores(impostor, "impostor")
-        values, rank = np.unique(np.concatenate([genuine, impostor]), return_inverse=True)
+        ranked = cls.__new__(cls)
+        ranked._rank(np.empty(0, dtype=impostor.dtype), impostor, None)
+        return ranked
+
+    def _rank(self, genuine: FloatArray, impostor: FloatArray, floor: float | None) -> None:
+        rest = [] if floor is None else [np.array([floor], dtype=impostor.dtype)]
+        scores = np.concatenate([genuine, impostor, *rest])
+        values, rank = np.unique(scores, return_inverse=True)
         above = np.nextafter(values, np.array(np.inf, dtype=values.dtype))
         self._threshold = np.concatenate([np.array([-np.inf], dtype=values.dtype), above])
         self._genuine_rank = rank[: genuine.size]
-        self._impostor_rank = rank[genuine.size :]
+        self._impostor_rank = rank[genuine.size : genuine.size + impostor.size]
+        self._floor_rank = int(rank[-1])
 
     def curve(
-        self, genuine_weight: FloatArray | None = None, impostor_weight: FloatArray | None = None
+        self,
+        genuine_weight: FloatArray | None = None,
+        impostor_weight: FloatArray | None = None,
+        *,
+        rest: float = 0.0,
     ) -> ErrorCurve:
         """Count the errors at every threshold.
 
@@ -123,16 +160,19 @@ class RankedScores:
             genuine_weight: How often each genuine comparison counts: whole numbers from 0 with a
                 positive sum, shape (Pg,); once each by default.
             impostor_weight: The same for the impostor comparisons, shape (Pi,).
+            rest: Together with this, for the impostor comparisons that were not given and score at
+                most the floor: their weight, a whole number.
         """
-        rejected_genuine = self._cumulate(self._genuine_rank, genuine_weight)
         rejected_impostor = self._cumulate(self._impostor_rank, impostor_weight)
+        rejected_impostor[self._floor_rank + 1 :] += rest
         impostors = rejected_impostor[-1]
-        return ErrorCurve(
-            threshold=self._threshold,
-            fmr=(impostors - rejected_impostor) / impostors,
-            fnmr=rejected_genuine / rejected_genuine[-1],
-            impostors=float(impostors),
-        )
+        fmr = (impostors - rejected_impostor) / impostors
+        if self._genuine_rank.size:
+            rejected_genuine = self._cumulate(self._genuine_rank, genuine_weight)
+            fnmr = rejected_genuine / rejected_genuine[-1]
+        else:
+            fnmr = np.full(fmr.size, np.nan)
+        return ErrorCurve(threshold=self._threshold, fmr=fmr, fnmr=fnmr, impostors=float(impostors))
 
     def _cumulate(self, rank: npt.NDArray[np.intp], weight: FloatArray | None) -> FloatArray:
         """Weight of the scores below each threshold; whole numbers, so exact in float64."""
@@ -231,8 +271,8 @@ def auc(genuine: FloatArray, impostor: FloatArray) -> float:
     return error_curve(genuine, impostor).auc()
 
 
-def _check_scores(scores: FloatArray, side: str) -> None:
-    if scores.size == 0:
+def _check_scores(scores: FloatArray, side: str, *, allow_none: bool = False) -> None:
+    if scores.size == 0 and not allow_none:
         raise UserError(
             where=f"{side} scores",
             found="none",

@@ -44,6 +44,17 @@ class Table:
         lines = [self.header, ["---"] * len(self.header), *rows]
         return "\n".join([f"**{self.caption}**", "", *(f"| {' | '.join(row)} |" for row in lines)])
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "caption": self.caption,
+            "header": list(self.header),
+            "rows": {
+                name: [cell if isinstance(cell, str) else vars(cell) for cell in cells]
+                for name, cells in self.rows.items()
+            },
+        }
+
     def _cell(self, value: Measured | str) -> Cell:
         return value if isinstance(value, str) else measured_html(value, self.unit)
 

@@ -120,8 +120,8 @@ class Condition:
 
     def _extrapolated(self, score: float, beyond: float) -> Calibrated:
         measured = f"{self.impostors:,} impostor pairs show rates from {self.lowest_measured:.2g}"
-        falls = np.exp(-beyond / self.scale) if self.scale else 1.0
-        fmr, low, high = float(self.lowest_measured * falls), None, None
+        falls = float(np.exp(-beyond / self.scale)) if self.scale else 1.0
+        fmr, low, high = self.lowest_measured * falls, None, None
         flag = f"extrapolated: {measured}"
         if self.low and self.scale:
             # The rate's logarithm is linear in 1 / scale.

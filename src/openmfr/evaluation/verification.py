@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from openmfr.errors import UserError
 from openmfr.evaluation.accuracy import FoldedPairs, Thresholds, assign_folds
+from openmfr.evaluation.breakdown import Breakdown
 from openmfr.evaluation.comparisons import Comparisons
+from openmfr.evaluation.det import DetBand, band_fmrs, fnmr_at, make_band
 from openmfr.evaluation.intervals import Measured, interval, resample_identities
 from openmfr.evaluation.rates import ErrorCurve, RankedScores
 
@@ -88,6 +90,9 @@ class VerificationResult:
         confidence: Probability that the intervals are to cover.
         replicates: Draws of identities behind each interval; 0 for no intervals.
         notes: What a reader must know about these numbers.
+        band: Intervals along the DET curve; None without draws.
+        breakdown: Groups of people and masks apart, at one threshold; None if nothing is known of
+            either.
     """
 
     comparisons: Comparisons
@@ -102,6 +107,8 @@ class VerificationResult:
     confidence: float
     replicates: int
     notes: tuple[str, ...]
+    band: DetBand | None = None
+    breakdown: Breakdown | None = None
 
     @cached_property
     def curve(self) -> ErrorCurve:
@@ -130,6 +137,8 @@ class VerificationResult:
             "auc": vars(self.auc),
             "kinds": {kind: result.to_json() for kind, result in self.kinds.items()},
             "notes": list(self.notes),
+            "det": None if self.band is None else self.band.to_json(),
+            "breakdown": None if self.breakdown is None else self.breakdown.to_json(),
         }
 
 
@@ -168,7 +177,8 @@ def measure(
                 next_step="ask for rates such as 0.01 and 0.001",
             )
     folded, notes = _with_folds(comparisons, seed=seed)
-    statistics = _Statistics(folded, fmrs, thresholds)
+    grid = band_fmrs(folded.impostor.size) if replicates and folded.impostor.size else np.empty(0)
+    statistics = _Statistics(folded, fmrs, thresholds, grid)
     if thresholds == "insightface":
         notes.append("Accuracy is searched on InsightFace's grid of thresholds, not exactly.")
     drawn = resample_identities(
@@ -177,12 +187,13 @@ def measure(
         folded.identity_b,
         replicates=replicates,
         seed=seed,
-    ).reshape(replicates, 3 + len(fmrs))
+    ).reshape(replicates, 3 + len(fmrs) + grid.size)
     people = np.unique(folded.identity_a[folded.is_genuine]).size
     values = statistics(np.ones(len(folded)))
+    rates = 3 + len(fmrs)
     measured = [
         with_interval(float(value), column, trials=people, confidence=confidence)
-        for value, column in zip(values, drawn.T, strict=True)
+        for value, column in zip(values[:rates], drawn[:, :rates].T, strict=True)
     ]
     notes += _notes(folded, replicates=replicates)
     kinds, kind_notes = _measure_kinds(
@@ -209,6 +220,9 @@ def measure(
         confidence=confidence,
         replicates=replicates,
         notes=tuple(notes + kind_notes),
+        band=make_band(grid, values[rates:], drawn[:, rates:], trials=people, confidence=confidence)
+        if grid.size
+        else None,
     )
 
 
@@ -231,10 +245,17 @@ def statistics_of(
 
 
 class _Statistics:
-    """Accuracy, EER, AUC and FNMR at each FMR of weighted pairs, after sorting them once."""
+    """Accuracy, EER, AUC and FNMR at each FMR of weighted pairs, after sorting them once.
+
+    The FNMR along a grid of false match rates follows, where one is given.
+    """
 
     def __init__(
-        self, comparisons: Comparisons, fmrs: Sequence[float], thresholds: Thresholds = "exact"
+        self,
+        comparisons: Comparisons,
+        fmrs: Sequence[float],
+        thresholds: Thresholds = "exact",
+        grid: FloatArray | None = None,
     ) -> None:
         assert comparisons.fold is not None
         self._is_genuine = comparisons.is_genuine
@@ -242,17 +263,18 @@ class _Statistics:
         self._folded = FoldedPairs(
             comparisons.score, comparisons.is_genuine, comparisons.fold, thresholds=thresholds
         )
-        self._fmrs = fmrs
+        self._fmrs, self._grid = fmrs, np.empty(0) if grid is None else grid
         self.curve = self._ranked.curve()
 
     def __call__(self, weight: FloatArray) -> FloatArray:
         genuine, impostor = weight[self._is_genuine], weight[~self._is_genuine]
         if not genuine.any() or not impostor.any():
-            return np.full(3 + len(self._fmrs), np.nan)
+            return np.full(3 + len(self._fmrs) + self._grid.size, np.nan)
         curve = self._ranked.curve(genuine, impostor)
         accuracies, _ = self._folded.accuracy(weight)
         fnmrs = [curve.at_fmr(fmr).fnmr for fmr in self._fmrs]
-        return np.array([np.nanmean(accuracies), curve.eer(), curve.auc(), *fnmrs])
+        whole = [np.nanmean(accuracies), curve.eer(), curve.auc()]
+        return np.array([*whole, *fnmrs, *fnmr_at(curve, self._grid)])
 
     def accuracy(self, mean: Measured) -> Accuracy:
         accuracies, thresholds = self._folded.accuracy()

@@ -14,9 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openmfr.evaluation import breakdown_tables
+from openmfr.evaluation.breakdown import Breakdown
 from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.rates import MIN_EXPECTED_FALSE_MATCHES
+from openmfr.evaluation.table_report import Table
 from openmfr.evaluation.verification import VerificationResult
+from openmfr.evaluation.verification_markdown import verification_markdown
 from openmfr.evaluation.wording import (
     PERCENT,
     PLAIN,
@@ -28,10 +32,11 @@ from openmfr.evaluation.wording import (
     percent,
     value_html,
 )
-from openmfr.files import write_json
+from openmfr.files import write_json, write_text
 from openmfr.report import page as html
 from openmfr.report.page import Html, Page, Tile
 from openmfr.report.plots import (
+    Band,
     Curve,
     det_plot,
     roc_plot,
@@ -81,10 +86,10 @@ def write_verification_report(
     image: Callable[[int], UInt8Array] | None = None,
     sources: Sequence[str] | None = None,
 ) -> Path:
-    """Write `report.html` and `report.json`.
+    """Write `report.html`, `report.json` and `report.md`.
 
     Args:
-        out: Folder for both; made if need be.
+        out: Folder for them; made if need be.
         title: Heading of the page.
         results: By name; the first is the page's subject, the others are compared with it.
         configuration: What produced the first result, shown and kept in the JSON.
@@ -106,10 +111,14 @@ def write_verification_report(
     page.section("", html.tiles(_tiles(subject)), *(html.note(text) for text in subject.notes))
     page.section("Numbers", *_numbers(results))
     page.section("Curves", _curves(results))
+    page.section("Groups", *_breakdown(results, breakdown_tables.group_tables))
+    page.section("Masks", *_breakdown(results, breakdown_tables.mask_tables))
     page.section("Training", *_training(metrics))
     page.section("Worst pairs", *_pictures(subject, worst, image, sources))
     page.section("Configuration", html.listing(settings))
-    page.section("How to read this", *_METHOD)
+    has_breakdown = any(result.breakdown is not None for result in results.values())
+    method = (*_METHOD, *breakdown_tables.METHOD) if has_breakdown else _METHOD
+    page.section("How to read this", *method)
     write_json(
         out / "report.json",
         {
@@ -124,6 +133,7 @@ def write_verification_report(
             "configuration": settings,
         },
     )
+    write_text(out / "report.md", verification_markdown(title, results))
     page.write(out / "report.html")
     return out / "report.html"
 
@@ -235,11 +245,30 @@ def _accuracy(result: VerificationResult) -> Html:
     return html.details(summary, html.paragraph(sentence))
 
 
+def _breakdown(
+    results: Mapping[str, VerificationResult], tables: Callable[[Breakdown], list[Table]]
+) -> list[Html]:
+    """Tables of the subject, the others' behind a line each; remarks go with the first of both."""
+    parts: list[Html] = []
+    for place, (name, result) in enumerate(results.items()):
+        if result.breakdown is None:
+            continue
+        shown = [table.html() for table in tables(result.breakdown)]
+        if shown and place == 0:
+            notes = map(html.note, breakdown_tables.breakdown_notes(result.breakdown))
+            parts += [*notes, *shown]
+        elif shown:
+            parts.append(html.details(f"The same of {name}", *shown))
+    return parts
+
+
 def _curves(results: Mapping[str, VerificationResult]) -> Html:
     name, subject = next(iter(results.items()))
     drawn = subject.kinds if len(results) == 1 and subject.kinds else results
     curves = {name: _curve(result) for name, result in list(drawn.items())[:_MAX_CURVES]}
     thin = f"Thin, on grey: fewer than {MIN_EXPECTED_FALSE_MATCHES} false matches expected."
+    if subject.band is not None:
+        thin += f" Shaded: {subject.confidence:.0%} interval at each FMR."
     thresholds = {"threshold of the accuracy": subject.accuracy.threshold}
     rate = subject.headline()
     if rate.threshold is not None:
@@ -273,12 +302,13 @@ def _curves(results: Mapping[str, VerificationResult]) -> Html:
 
 
 def _curve(result: VerificationResult) -> Curve:
-    impostors = result.impostor_pairs
+    impostors, band = result.impostor_pairs, result.band
     return Curve(
         fmr=result.curve.fmr,
         fnmr=result.curve.fnmr,
         smallest_fmr=1 / impostors,
         supported_fmr=min(1.0, MIN_EXPECTED_FALSE_MATCHES / impostors),
+        band=None if band is None else Band(fmr=band.fmr, low=band.low, high=band.high),
     )
 
 

@@ -65,6 +65,42 @@ _MARKED_POINTS = 30
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Band:
+    """Intervals along a curve.
+
+    Attributes:
+        fmr: Rising false match rates, shape (K,).
+        low: Lower ends of the FNMR at each, shape (K,); NaN where there is none.
+        high: Upper ends, shape (K,).
+    """
+
+    fmr: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreCurve:
+    """False match rates of scores, for the plot of a calibration.
+
+    Attributes:
+        score: Rising scores, shape (K,).
+        fmr: False match rate at each, shape (K,).
+        low: Lower ends of their intervals, shape (K,); empty without.
+        high: Upper ends; empty without.
+        tail_score: Rising scores beyond, where rates are extrapolated; may be empty.
+        tail_fmr: False match rate at each.
+    """
+
+    score: FloatArray
+    fmr: FloatArray
+    low: FloatArray
+    high: FloatArray
+    tail_score: FloatArray
+    tail_fmr: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
     """Both error rates of one system, for the DET and the ROC plot.
 
@@ -74,6 +110,7 @@ class Curve:
         smallest_fmr: Where the curve ends, because fewer than one false match is expected below.
         supported_fmr: Below it the curve is drawn thin: it rests on few false matches.
         largest_fmr: Where the curve begins; beyond it nothing is known.
+        band: Intervals of the FNMR along it, drawn as a shade; None for none.
     """
 
     fmr: FloatArray
@@ -81,6 +118,7 @@ class Curve:
     smallest_fmr: float
     supported_fmr: float
     largest_fmr: float = 1.0
+    band: Band | None = None
 
 
 def det_plot(curves: Mapping[str, Curve]) -> str:
@@ -100,7 +138,12 @@ def det_plot(curves: Mapping[str, Curve]) -> str:
             seen = curve.fnmr[(curve.fnmr > 0) & is_known]
             lowest = min([lowest, *seen[:1].tolist()])
             _draw_curve(axes, name, curve, _positive(curve.fnmr), i)
-        axes.set(xscale="log", yscale="log", ylim=(max(lowest / 1.5, 1e-5), 1))
+        bottom = max(lowest / 1.5, 1e-5)
+        for i, curve in enumerate(curves.values()):
+            if curve.band is not None:
+                band = curve.band
+                _shade(axes, i, band.fmr, band.low, band.high, least=bottom / 10)
+        axes.set(xscale="log", yscale="log", ylim=(bottom, 1))
         axes.set(xlabel="FMR: strangers taken for one person", ylabel="FNMR: people not recognised")
         _percent(axes, "xy")
         _finish_curves(axes, curves)
@@ -123,6 +166,8 @@ def roc_plot(curves: Mapping[str, Curve]) -> str:
             tar = 1 - curve.fnmr
             lowest = min([lowest, *tar[curve.fmr >= curve.smallest_fmr].tolist()])
             _draw_curve(axes, name, curve, tar, i)
+            if curve.band is not None:
+                _shade(axes, i, curve.band.fmr, 1 - curve.band.high, 1 - curve.band.low)
         bottom = 0.0 if lowest < 0.5 else lowest - 0.1 * (1 - lowest)
         axes.set(xscale="log", xlabel="FAR (= FMR)", ylabel="TAR (= 1 − FNMR)")
         axes.set_ylim(bottom, 1 + 0.02 * (1 - bottom) + 1e-4)
@@ -191,6 +236,38 @@ def threshold_plot(threshold: FloatArray, fmr: FloatArray, fnmr: FloatArray) -> 
         return _svg(figure, "threshold")
 
 
+def calibration_plot(curves: Mapping[str, ScoreCurve]) -> str:
+    """Draw the false match rate over the score, dashed where it is extrapolated.
+
+    Args:
+        curves: By condition, at most four.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _style("calibration"):
+        figure, axes = _figure()
+        for i, (name, curve) in enumerate(curves.items()):
+            if curve.low.size:
+                _shade(axes, i, curve.score, curve.low, curve.high, least=curve.fmr[-1] / 10)
+            axes.step(curve.score, curve.fmr, where="post", color=_SERIES[i], label=name)
+            axes.plot(
+                curve.tail_score,
+                curve.tail_fmr,
+                color=_SERIES[i],
+                linestyle=_DASHES[2],
+                linewidth=1.2,
+            )
+        least = [rate for c in curves.values() for rate in (*c.fmr[-1:], *c.tail_fmr[-1:])]
+        # Up to a rate of one half the scores tell nothing.
+        shown = [c.score[np.argmax(c.fmr <= 0.5)] for c in curves.values()]
+        axes.set(xlabel="score (cosine similarity)", ylabel="FMR", yscale="log")
+        axes.set(ylim=(min(least) / 1.5, 1), xlim=(min(shown), 1))
+        _percent(axes, "y")
+        _legend(axes)
+        return _svg(figure, "calibration")
+
+
 def training_curves(
     rows: Sequence[Mapping[str, float]], panels: Mapping[str, str], *, x: str = "step"
 ) -> dict[str, str]:
@@ -238,6 +315,14 @@ def _draw_curve(axes: Axes, name: str, curve: Curve, height: FloatArray, i: int)
     style: dict[str, Any] = {"color": _SERIES[i], "linestyle": _DASHES[i]}
     axes.plot(fmr[firm], reached[firm], label=name, **style)
     axes.plot(fmr[~firm], reached[~firm], linewidth=0.9, **style)
+
+
+def _shade(
+    axes: Axes, i: int, x: FloatArray, low: FloatArray, high: FloatArray, *, least: float = 0.0
+) -> None:
+    """Draw intervals behind a curve; a logarithmic axis has no place for less than `least`."""
+    ends = np.maximum(low, least), np.maximum(high, least)
+    axes.fill_between(x, *ends, color=_SERIES[i], alpha=0.15, linewidth=0)
 
 
 def _positive(rate: FloatArray) -> FloatArray:

@@ -202,6 +202,26 @@ def test_an_impostor_pair_that_genuine_pairs_link_is_refused(meta: Path) -> None
         twice.compare(embeddings(pairs))
 
 
+@pytest.mark.parametrize("score", ["nan", "-0.5", "inf"])
+def test_a_detector_score_that_is_none_is_refused_with_its_row(meta: Path, score: str) -> None:
+    (path,) = meta.glob("*_name_5pts_score.txt")
+    lines = path.read_text().splitlines()
+    lines[2] = f"{lines[2].rsplit(' ', 1)[0]} {score}"
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=rf"row 3, score: found {score}; allowed: finite numbers"):
+        read_templates(meta)
+
+
+def test_draws_that_run_out_of_impostors_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = comparisons(5)
+    assert measure_many(pairs, fmrs=FMRS, replicates=40).notes == ()
+    monkeypatch.setattr(many_pairs, "_ROOM", 1.0)
+    short = measure_many(pairs, fmrs=FMRS, replicates=40)
+    assert "At FMR 0.1, " in short.notes[0]
+    assert "ran out of impostor scores" in short.notes[0]
+    assert short.to_json()["notes"] == list(short.notes)
+
+
 def comparisons(seed: int, *, digits: int = 15) -> Comparisons:
     """4,000 pairs of 60 people, with ties if scores are rounded."""
     rng = np.random.default_rng(seed)

@@ -168,7 +168,7 @@ def test_missing_images_are_named_together_the_first_with_the_nearest_source(
     with pytest.raises(UserError) as caught:
         read_pairs(written(tmp_path / "pairs.txt", text), SOURCES)
     message = str(caught.value)
-    assert "4 images that are not in the store" in message
+    assert "4 images not in the store" in message
     for name in ("Ann_Lee_0098", "Ann_Lee_0099", "Ann_Leo/Ann_Leo_0001", "Bo_Xu_0099"):
         assert name in message
     assert "did you mean Ann_Lee/Ann_Lee_00" in message
@@ -185,8 +185,18 @@ def test_an_image_that_fits_two_sources_is_refused() -> None:
         find_images(["Ann.jpg"], ["a/Ann.jpg", "b/Ann.jpg"], where="list")
 
 
+def test_a_source_that_is_the_name_goes_before_one_that_ends_like_it() -> None:
+    assert find_images(["Ann/1.jpg"], ["b/Ann/1.jpg", "Ann/1.jpg"], where="list").tolist() == [1]
+
+
+def test_two_images_of_a_list_are_never_one_of_the_store() -> None:
+    with pytest.raises(UserError, match=r"image Bo/1\.jpg: .*also all there is of Ann/1\.jpg"):
+        find_images(["Ann/1.jpg", "Bo/1.jpg"], ["1.jpg"], where="list")
+    assert find_images(["Ann/1.jpg", "Ann/1.png"], ["1.jpg"], where="list").tolist() == [0, 0]
+
+
 def test_the_end_of_a_longer_name_is_not_mistaken_for_another_image() -> None:
-    with pytest.raises(UserError, match="1 images that are not in the store: 003/frontal/01"):
+    with pytest.raises(UserError, match="an image not in the store: 003/frontal/01"):
         find_images(["003/frontal/01.jpg"], ["002/frontal/01.jpg"], where="list")
 
 

@@ -133,7 +133,7 @@ def test_the_kit_s_lists_are_read_without_noise(tmp_path: Path) -> None:
     assert listed.keep.tolist() == [True, True, False]
     sources = [f"facescrub/{path}" for path in reversed(paths)]
     assert listed.rows(sources).tolist() == [2, 1]
-    with pytest.raises(UserError, match=r"1 images that are not in the store: Ann/Ann_7\.png"):
+    with pytest.raises(UserError, match=r"an image not in the store: Ann/Ann_7\.png"):
         listed.rows(sources[2:])
 
     strangers = tmp_path / "megaface_features_list.json_1000_1"
@@ -154,3 +154,11 @@ def test_something_else_than_a_list_of_photos_is_refused(tmp_path: Path, text: s
         read_photo_list(tmp_path / "list.json")
     with pytest.raises(UserError, match="no readable JSON"):
         read_photo_list(tmp_path / "nothing.json")
+
+
+def test_a_list_of_probes_must_say_who_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "megaface_features_list.json"
+    path.write_text(json.dumps({"path": ["1.jpg"]}))
+    assert read_photo_list(path).identity.tolist() == [-1]
+    with pytest.raises(UserError, match=r"found no list `id`; .*--distractor-list"):
+        read_photo_list(path, is_named=True)

@@ -35,12 +35,16 @@ def test_a_csv_list_is_read_with_folds_and_kinds(tmp_path: Path) -> None:
     assert pairs.kind.tolist() == ["mu", "uu"]
 
 
-def test_a_missing_image_is_named_with_its_row_and_the_nearest_source(tmp_path: Path) -> None:
-    text = "path_a,path_b,genuine\nAnn_Lee/Ann_Lee_0001.jpg,Ann_Leo/Ann_Lee_0002.jpg,1\n"
+def test_missing_images_are_named_together_with_the_nearest_source(tmp_path: Path) -> None:
+    text = (
+        "path_a,path_b,genuine\n"
+        "Ann_Lee/Ann_Lee_0001.jpg,Ann_Leo/Ann_Lee_0002.jpg,1\n"
+        "Ann_Lee/Ann_Lee_0001.jpg,Cy_Po/Cy_Po_0001.jpg,0\n"
+    )
     with pytest.raises(UserError) as caught:
         read_csv_pairs(written(tmp_path / "pairs.csv", text), SOURCES)
     message = str(caught.value)
-    assert "row 2, path_b: found 'Ann_Leo/Ann_Lee_0002.jpg'" in message
+    assert "2 images not in the store: Ann_Leo/Ann_Lee_0002.jpg, Cy_Po/Cy_Po_0001.jpg" in message
     assert "did you mean Ann_Lee/Ann_Lee_0002.jpg?" in message
 
 
@@ -52,9 +56,24 @@ def test_several_faulty_rows_are_reported_together(tmp_path: Path) -> None:
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert "row 2, genuine: found 'perhaps'" in lines[0]
-    assert "row 3, path_a: found 'nobody.jpg'" in lines[1]
-    assert "ingest and embed the photos" in lines[1]
-    assert "row 4, fold: found 'first'" in lines[2]
+    assert "row 4, fold: found 'first'" in lines[1]
+    assert "an image not in the store: nobody.jpg" in lines[2]
+    assert "ingest and embed the photos" in lines[2]
+
+
+def test_images_are_found_by_the_end_of_their_path(tmp_path: Path) -> None:
+    text = "path_a,path_b,genuine\nAnn_Lee_0001.png,lfw/Ann_Lee/Ann_Lee_0003.jpg,1\n"
+    pairs = read_csv_pairs(written(tmp_path / "pairs.csv", text), SOURCES)
+    assert (pairs.index_a.tolist(), pairs.index_b.tolist()) == ([0], [2])
+
+
+def test_an_image_is_not_compared_with_itself(tmp_path: Path) -> None:
+    text = f"path_a,path_b,genuine\n{SOURCES[0]},{SOURCES[0]},1\n{SOURCES[0]},,0\n"
+    with pytest.raises(UserError) as caught:
+        read_csv_pairs(written(tmp_path / "pairs.csv", text), SOURCES)
+    lines = str(caught.value).splitlines()
+    assert f"row 2: found '{SOURCES[0]}' with itself; allowed: two images" in lines[0]
+    assert f"row 3: found '{SOURCES[0]}' with ''" in lines[1]
 
 
 @pytest.mark.parametrize(

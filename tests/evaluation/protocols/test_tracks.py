@@ -158,6 +158,66 @@ def test_the_result_is_json_and_does_not_depend_on_how_it_is_computed(
     assert content["values"]["SFR-All"]["low"] <= content["values"]["SFR-All"]["value"]
 
 
+def test_the_score_has_an_interval_from_drawing_both_parts_together(
+    faces: tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]],
+) -> None:
+    embedding, identity, is_masked = faces
+    track = WebFace260MTrack(is_masked=is_masked, scene=np.full(600, "wild"), fmr=1e-3)
+    result = track.measure(embedding, identity, Options(replicates=100))
+    drawn = [result.parts[name].drawn[:, 0] for name in ("MFR-All", "SFR-All")]
+    together = 0.25 * drawn[0] + 0.75 * drawn[1]
+    low, high = np.quantile(together, [0.025, 0.975])
+    assert np.array_equal(result.drawn, together)
+    assert (result.score.low, result.score.high) == (low, high)
+
+
+def test_the_score_of_parts_that_share_nobody_is_drawn_from_all_people(
+    faces: tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embedding, identity, is_masked = faces
+    sets = InsightFaceTrack.sets
+    monkeypatch.setattr(
+        InsightFaceTrack,
+        "sets",
+        lambda self: {name: (both, 1e-2) for name, (both, _) in sets(self).items()},
+    )
+    test_set = np.where(identity < 30, "mask", "african")
+    track = InsightFaceTrack(test_set=test_set, is_masked=is_masked)
+    result = track.measure(embedding, identity, Options(replicates=100))
+    assert result.score.low is not None
+    assert result.score.high is not None
+    assert result.score.value is not None
+    assert result.score.low < result.score.value < result.score.high
+    ends = [result.values[name] for name in ("Mask", "MR-All")]
+    added = sum(
+        weight * (value.high - value.low)
+        for weight, value in zip((0.25, 0.75), ends, strict=True)
+        if value.high is not None and value.low is not None
+    )
+    assert result.score.high - result.score.low < added
+
+
+def test_images_that_are_not_kept_take_no_part(
+    faces: tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]],
+) -> None:
+    embedding, identity, is_masked = faces
+    keep = np.arange(600) % 5 != 0
+    embedding = np.where(keep[:, None], embedding, np.nan)
+    scene = np.full(600, "wild")
+    found = WebFace260MTrack(is_masked=is_masked, scene=scene, fmr=1e-3).measure(
+        embedding, np.where(keep, identity, -1), QUICK, keep=keep
+    )
+    alone = WebFace260MTrack(is_masked=is_masked[keep], scene=scene[keep], fmr=1e-3).measure(
+        embedding[keep], identity[keep], QUICK
+    )
+    assert found.values == alone.values
+    with pytest.raises(UserError, match=r"keep: found shape \(5,\)"):
+        WebFace260MTrack(is_masked=is_masked, scene=scene).measure(
+            embedding, identity, QUICK, keep=keep[:5]
+        )
+
+
 def test_faults_are_named(
     faces: tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]],
 ) -> None:

@@ -5,10 +5,8 @@ list of all pairs, it gives the same, interval for interval. What needs the whol
 accuracy, EER and AUC, is not measured here.
 
 A draw of identities changes the weight of every impostor pair, also of the billions that are not
-held. Their sum is known in closed form (`PairCounts.weighted_impostors`), and all score at most the
-tail's floor; so a draw's threshold is exact as long as it lies above the floor. A draw in which it
-would lie lower, because few of the look-alikes in the tail were drawn, has run out of tail: it is
-left out, and a note says how many were. A deeper tail (`all_pairs(depth=…)`) mends it.
+held. Their sum is known in closed form (`PairCounts.weighted_impostors`), and the tail is deep
+enough for most draws; see `all_pairs.tail`. A deeper one (`all_pairs(depth=…)`) mends the others.
 """
 
 from __future__ import annotations
@@ -24,8 +22,9 @@ from openmfr.errors import UserError
 from openmfr.evaluation.all_pairs.counts import Convention, Totals
 from openmfr.evaluation.all_pairs.scores import DEFAULT_FMRS, AllPairs, all_pairs
 from openmfr.evaluation.all_pairs.screen import Precision
-from openmfr.evaluation.intervals import resample_identities
-from openmfr.evaluation.rates import ErrorCurve, RankedScores
+from openmfr.evaluation.all_pairs.tail import TailStatistics, draw_together
+from openmfr.evaluation.det import DetBand, band_fmrs, fnmr_at, make_band
+from openmfr.evaluation.rates import ErrorCurve
 from openmfr.evaluation.verification import RateAtFmr, rate_at, with_interval
 
 FloatArray = npt.NDArray[np.floating]
@@ -34,9 +33,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: A set of images and the one that it is compared with, each as one bool per image, shape (N,).
 Sets = tuple[BoolArray, BoolArray]
-
-#: Outside the scores: where genuine pairs go whose exact score changes no rate.
-_LOWEST, _HIGHEST = -2.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,8 +45,12 @@ class AllPairsResult:
         impostor_pairs: Number of impostor pairs, each once.
         identities: Number of identities with an image in either set.
         rates: FNMR@FMR and TAR@FAR at each false match rate that was asked for.
+        band: Intervals along the DET curve, as far as `rates` go; None without draws.
+        drawn: FNMR at each of the rates in each draw of identities, shape (replicates, F), NaN
+            where it is undefined: for comparisons with other results on the same draws.
         confidence: Probability that the intervals are to cover.
         replicates: Draws of identities behind each interval; 0 for no intervals.
+        seed: Of the draws.
         notes: What a reader must know about these numbers.
     """
 
@@ -59,8 +59,11 @@ class AllPairsResult:
     impostor_pairs: int
     identities: int
     rates: tuple[RateAtFmr, ...]
+    band: DetBand | None
+    drawn: FloatArray
     confidence: float
     replicates: int
+    seed: int
     notes: tuple[str, ...]
 
     @property
@@ -79,8 +82,7 @@ class AllPairsResult:
 
     def curve(self) -> ErrorCurve:
         """Both error rates at every threshold, for false match rates up to `reach`."""
-        identities = self.pairs.counts.identities
-        return _TailStatistics(self.pairs, ()).curve(np.ones(identities.size))
+        return statistics_of(self.pairs, ()).curve()
 
     def with_self_pairs(self) -> dict[float, float]:
         """FNMR by FMR if each image were compared with itself too, as WebFace260M's track does.
@@ -107,6 +109,7 @@ class AllPairsResult:
             "rates": [
                 vars(rate) | {"fnmr": vars(rate.fnmr), "tar": vars(rate.tar)} for rate in self.rates
             ],
+            "det": None if self.band is None else self.band.to_json(),
             "totals": {name: total._asdict() for name, total in self.totals.items()},
             "with_self_pairs": [
                 {"fmr": fmr, "fnmr": fnmr} for fmr, fnmr in self.with_self_pairs().items()
@@ -151,35 +154,43 @@ def measure_all_pairs(
     """
     fmrs = pairs.fmrs if fmrs is None else tuple(fmrs)
     _check_reach(pairs, fmrs)
-    statistics = _TailStatistics(pairs, fmrs)
-    identities = pairs.counts.identities
-    # Pairs (i, i) weigh what identity i weighs: so the statistics get the multiplicities.
-    drawn = resample_identities(
-        statistics, identities, identities, replicates=replicates, seed=seed
-    ).reshape(replicates, len(fmrs))
-    curve = statistics.curve(np.ones(identities.size))
-    people = np.unique(pairs.genuine.identity_a).size
-    values = [curve.at_fmr(fmr).fnmr for fmr in fmrs]
-    rates = [
-        rate_at(curve, fmr, with_interval(value, column, trials=people, confidence=confidence))
-        for fmr, value, column in zip(fmrs, values, drawn.T, strict=True)
-    ]
-    notes = [
-        f"At FMR {fmr:g}, {out:,} of {replicates:,} draws of identities ran out of impostor scores "
-        f"and are left out of the interval: keep more (depth)."
-        for fmr, out in zip(fmrs, statistics.ran_out.tolist(), strict=True)
-        if out
-    ]
+    grid = _grid(pairs, fmrs) if replicates else np.empty(0)
+    statistics = statistics_of(pairs, (*fmrs, *grid.tolist()))
+    (drawn,) = draw_together([statistics], replicates=replicates, seed=seed)
+    curve, people, asked = statistics.curve(), statistics.people, len(fmrs)
+    rates = []
+    for fmr, column in zip(fmrs, drawn.T, strict=False):
+        value = curve.at_fmr(fmr).fnmr
+        fnmr = with_interval(value, column, trials=people, confidence=confidence)
+        rates.append(rate_at(curve, fmr, fnmr))
+    band = None
+    if grid.size:
+        band = make_band(
+            grid,
+            fnmr_at(curve, grid),
+            drawn[:, asked:],
+            trials=people,
+            confidence=confidence,
+        )
     return AllPairsResult(
         pairs=pairs,
         genuine_pairs=pairs.counts.genuine,
         impostor_pairs=pairs.counts.impostors,
-        identities=identities.size,
+        identities=pairs.counts.identities.size,
         rates=tuple(rates),
+        band=band,
+        drawn=drawn[:, :asked],
         confidence=confidence,
         replicates=replicates,
-        notes=tuple(notes),
+        seed=seed,
+        notes=tuple(statistics.notes(fmrs, replicates, remedy="keep more (depth)")),
     )
+
+
+def _grid(pairs: AllPairs, fmrs: Sequence[float]) -> FloatArray:
+    """False match rates along the DET that the tail reaches in most draws."""
+    grid = band_fmrs(pairs.counts.impostors)
+    return grid if pairs.floor == -np.inf else grid[grid <= max(fmrs)]
 
 
 def measure_sets(
@@ -249,66 +260,24 @@ def group_sets(group: npt.NDArray[np.str_]) -> dict[str, Sets]:
     return {name: (group == name, group == name) for name in np.unique(group).tolist()}
 
 
-class _TailStatistics:
-    """FNMR at each FMR when identities weigh so much, after sorting the scores once.
+def statistics_of(pairs: AllPairs, fmrs: Sequence[float]) -> TailStatistics:
+    """Prepare to measure all pairs under many weights of their identities.
 
-    The impostor pairs that are not held stand as one, at the floor, with all their weight.
+    Args:
+        pairs: The scores.
+        fmrs: False match rates.
     """
-
-    def __init__(self, pairs: AllPairs, fmrs: Sequence[float]) -> None:
-        self._pairs, self._fmrs = pairs, fmrs
-        self._is_complete = pairs.floor == -np.inf
-        self.ran_out = np.zeros(len(fmrs), dtype=np.int64)
-        identities, tail = pairs.counts.identities, pairs.tail
-        self._code_a = np.searchsorted(identities, tail.identity_a)
-        self._code_b = np.searchsorted(identities, tail.identity_b)
-        genuine, self._code, self._count = self._gathered(identities)
-        rest = [] if self._is_complete else [pairs.floor]
-        self._ranked = RankedScores(genuine, np.concatenate([tail.score, rest]))
-
-    def _gathered(self, identities: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
-        """Count genuine pairs of one identity together where no threshold can divide them.
-
-        Thresholds lie just above the floor or a score of the tail. What scores no more than the
-        floor is always rejected, what scores more than the whole tail is always accepted.
-        """
-        pairs = self._pairs
-        top = float(pairs.tail.score.max()) if len(pairs.tail) else pairs.floor
-        score = pairs.genuine.score
-        score = np.where(score <= pairs.floor, _LOWEST, np.where(score > top, _HIGHEST, score))
-        code = np.searchsorted(identities, pairs.genuine.identity_a)
-        order = np.lexsort((score, code))
-        score, code = score[order], code[order]
-        if not score.size:
-            return score, code, code
-        is_new = np.append(True, (np.diff(score) != 0) | (np.diff(code) != 0))
-        starts = np.flatnonzero(is_new)
-        return score[starts], code[starts], np.diff(np.append(starts, score.size))
-
-    def curve(self, multiplicity: FloatArray) -> ErrorCurve:
-        """Count the errors above the floor; below it the curve means nothing."""
-        genuine = multiplicity[self._code] * self._count
-        impostor = multiplicity[self._code_a] * multiplicity[self._code_b]
-        if not self._is_complete:
-            total = self._pairs.counts.weighted_impostors(multiplicity)
-            impostor = np.append(impostor, total - impostor.sum())
-        return self._ranked.curve(genuine, impostor)
-
-    def __call__(self, multiplicity: FloatArray) -> FloatArray:
-        """Return the FNMR at each FMR; NaN where the draw has no pairs or runs out of tail."""
-        fnmr = np.full(len(self._fmrs), np.nan)
-        has_genuine = multiplicity[self._code].any()
-        if not has_genuine or self._pairs.counts.weighted_impostors(multiplicity) == 0:
-            return fnmr
-        curve = self.curve(multiplicity)
-        lowest = -np.inf if self._is_complete else np.nextafter(self._pairs.floor, np.inf)
-        for i, fmr in enumerate(self._fmrs):
-            point = curve.at_fmr(fmr)
-            if not self._is_complete and point.threshold <= lowest:
-                self.ran_out[i] += 1
-            else:
-                fnmr[i] = point.fnmr
-        return fnmr
+    return TailStatistics(
+        pairs.genuine.score,
+        pairs.genuine.identity_a,
+        pairs.tail.score,
+        lambda: (pairs.tail.identity_a, pairs.tail.identity_b),
+        floor=pairs.floor,
+        identities=pairs.counts.identities,
+        total=pairs.counts.impostors,
+        weigh=pairs.counts.weighted_impostors,
+        fmrs=fmrs,
+    )
 
 
 def _check_reach(pairs: AllPairs, fmrs: Sequence[float]) -> None:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.evaluation.all_pairs.compare import differences
 from openmfr.evaluation.all_pairs.rates import AllPairsResult
+from openmfr.evaluation.difference import paired_difference
 from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.published import PublishedTable
 from openmfr.evaluation.rates import MIN_EXPECTED_FALSE_MATCHES
-from openmfr.evaluation.wording import describe, fmr_text, measured_html, percent
+from openmfr.evaluation.table_report import Table
+from openmfr.evaluation.wording import Unit, describe, fmr_text, measured_html, percent
+from openmfr.evaluation.worst_pairs import WARNING, UInt8Array, WorstPairs, worst_pairs
 from openmfr.files import write_json, write_text
 from openmfr.report import page as html
 from openmfr.report.page import Html, Page, Tile
-from openmfr.report.plots import Curve, det_plot
+from openmfr.report.plots import Band, Curve, det_plot
 from openmfr.version import __version__
+
+FloatArray = npt.NDArray[np.floating]
 
 FORMAT_VERSION = 1
 
-#: Curves in one drawing.
-_MAX_CURVES = 4
+#: Curves in one drawing, and comparisons whose worst pairs are shown.
+_MAX_CURVES, _MAX_PICTURED = 4, 3
+
+#: Differences of rates.
+POINTS = Unit(whole=100, decimals=2, suffix="")
 
 _METHOD = (
     "Every image is compared with every other one, each pair once and no image with itself; scores "
@@ -35,15 +47,29 @@ _METHOD = (
 Results = Mapping[str, AllPairsResult]
 
 
+class Track(Protocol):
+    """What a model reached on a track: `protocols.tracks.TrackResult`."""
+
+    @property
+    def score(self) -> Measured:
+        """What the track ranks by."""
+
+    @property
+    def drawn(self) -> FloatArray:
+        """The score on each draw of identities, shape (replicates,); empty if it is refused."""
+
+
 def write_all_pairs_report(
     out: Path,
     *,
     title: str,
     results: Mapping[str, Results],
     configuration: Mapping[str, Any],
-    headline: Mapping[str, Measured] | None = None,
+    tracks: Mapping[str, Track] | None = None,
     published: PublishedTable | None = None,
     notes: Sequence[str] = (),
+    image: Callable[[int], UInt8Array] | None = None,
+    sources: Sequence[str] | None = None,
 ) -> Path:
     """Write `report.html`, `report.json` and `report.md`.
 
@@ -52,27 +78,37 @@ def write_all_pairs_report(
         title: Heading of the page.
         results: Model → comparison → result; the first model is the page's subject.
         configuration: What produced the results.
-        headline: Model → a track's score, if there is one.
+        tracks: Model → what it reached on a track, if they were measured on one.
         published: The track's table, our rows among the published ones.
         notes: What a reader must know beside the results' own notes.
+        image: Returns image i of the evaluated store, RGB; without it no pictures are shown.
+        sources: Where each image came from, for captions; row numbers by default.
 
     Returns:
         Path of the page.
     """
     settings = {"openmfr": __version__, **configuration}
     subject = next(iter(results.values()))
+    scores = {model: track.score for model, track in (tracks or {}).items()}
+    against = _differences(results, tracks or {})
+    worst = {
+        name: worst_pairs(part.pairs.genuine, part.pairs.tail, sources=sources)
+        for name, part in subject.items()
+    }
     page = Page(title, subtitle=_counted(subject))
-    page.section("", html.tiles(_tiles(subject, next(iter((headline or {}).values()), None))))
+    page.section("", html.tiles(_tiles(subject, next(iter(scores.values()), None))))
     said = [*notes, *(f"{name}: {note}" for name, part in subject.items() for note in part.notes)]
     page.section(
         "Numbers",
         *(html.note(text) for text in said),
         *(_table(model, parts) for model, parts in results.items()),
+        *(table.html() for table in against),
     )
     page.section("Curves", _curves(results))
     page.section("How pairs are counted", _conventions(subject))
     if published is not None:
         page.section("Beside the paper", published.html(), *map(html.note, published.remarks))
+    page.section("Worst pairs", *_pictures(worst, image))
     page.section("Configuration", html.listing(settings))
     page.section("How to read this", *_METHOD)
     write_json(
@@ -81,18 +117,70 @@ def write_all_pairs_report(
             "format_version": FORMAT_VERSION,
             "kind": "all-pairs report",
             "title": title,
-            "score": {model: vars(score) for model, score in (headline or {}).items()},
+            "score": {model: vars(score) for model, score in scores.items()},
             "results": {
                 model: {name: part.to_json() for name, part in parts.items()}
                 for model, parts in results.items()
             },
+            "differences": [table.to_json() for table in against],
+            "worst": {name: pairs.to_json() for name, pairs in worst.items()},
             "notes": said,
             "configuration": settings,
         },
     )
-    write_text(out / "report.md", _markdown(title, results, headline or {}, published, said))
+    write_text(out / "report.md", _markdown(title, results, scores, published, said, against))
     page.write(out / "report.html")
     return out / "report.html"
+
+
+def _differences(results: Mapping[str, Results], tracks: Mapping[str, Track]) -> list[Table]:
+    """Each other model's rates minus the first's, and so the scores."""
+    if len(results) == 1:
+        return []
+    base = next(iter(results))
+    tables = []
+    for model, parts in differences(results).items():
+        fmrs = sorted({fmr for change in parts.values() for fmr in change}, reverse=True)
+        rows: dict[str, list[Measured | str]] = {
+            name: [change.get(fmr, "–") for fmr in fmrs] for name, change in parts.items()
+        }
+        tables.append(
+            Table(
+                caption=f"{model} minus {base}: difference of FNMR in percentage points, with "
+                "paired intervals; below 0 is better, and an interval without 0 is a difference",
+                header=("Comparison", *(f"FMR {fmr_text(fmr)}" for fmr in fmrs)),
+                rows=rows,
+                unit=POINTS,
+            )
+        )
+    if base in tracks:
+        first = tracks[base]
+        scores: dict[str, list[Measured | str]] = {
+            model: [paired_difference(first.score, track.score, track.drawn - first.drawn)]
+            for model, track in tracks.items()
+            if model != base and track.drawn.shape == first.drawn.shape
+        }
+        tables.append(
+            Table(
+                caption=f"Score minus that of {base}, in percentage points, with paired intervals",
+                header=("System", "Score"),
+                rows=scores,
+                unit=POINTS,
+            )
+        )
+    return tables
+
+
+def _pictures(
+    worst: Mapping[str, WorstPairs], image: Callable[[int], UInt8Array] | None
+) -> list[Html]:
+    """The worst pairs of the first comparisons, as far as a page should show."""
+    if image is None:
+        return []
+    parts = [html.note(WARNING)]
+    for name, pairs in list(worst.items())[:_MAX_PICTURED]:
+        parts.append(html.details(name, *pairs.pictures(image)))
+    return parts
 
 
 def summary(model: str, parts: Results, score: Measured | None = None) -> str:
@@ -166,23 +254,28 @@ def _curves(results: Mapping[str, Results]) -> Html:
         for name, part in parts.items()
     }
     drawn = dict(list(curves.items())[:_MAX_CURVES])
+    subject = next(iter(next(iter(results.values())).values()), None)
+    shade = ""
+    if subject is not None and subject.band is not None:
+        shade = f" Shaded: {subject.confidence:.0%} interval at each FMR."
     plot = html.plot(
         det_plot(drawn),
         caption="DET as far as impostor scores are held: lower is better. Thin, on grey: fewer "
-        f"than {MIN_EXPECTED_FALSE_MATCHES} false matches expected.",
+        f"than {MIN_EXPECTED_FALSE_MATCHES} false matches expected.{shade}",
         alt=f"Detection error trade-off of {', '.join(drawn)}",
     )
     return html.figures([plot])
 
 
 def _curve(part: AllPairsResult) -> Curve:
-    curve = part.curve()
+    curve, band = part.curve(), part.band
     return Curve(
         fmr=curve.fmr,
         fnmr=curve.fnmr,
         smallest_fmr=1 / part.impostor_pairs,
         supported_fmr=min(1.0, MIN_EXPECTED_FALSE_MATCHES / part.impostor_pairs),
         largest_fmr=part.reach,
+        band=None if band is None else Band(fmr=band.fmr, low=band.low, high=band.high),
     )
 
 
@@ -210,12 +303,13 @@ def _conventions(parts: Results) -> Html:
 def _markdown(
     title: str,
     results: Mapping[str, Results],
-    headline: Mapping[str, Measured],
+    scores: Mapping[str, Measured],
     published: PublishedTable | None,
     notes: Sequence[str],
+    against: Sequence[Table],
 ) -> str:
     lines = [f"# {title}", ""]
-    lines += [f"{model}: score {describe(score)}\n" for model, score in headline.items()]
+    lines += [f"{model}: score {describe(score)}\n" for model, score in scores.items()]
     lines += [
         "| Model | Comparison | Genuine | Impostor | FMR | FNMR |",
         "|---|---|---|---|---|---|",
@@ -227,6 +321,7 @@ def _markdown(
         for name, part in parts.items()
         for rate in part.rates
     ]
+    lines += [f"\n{table.markdown()}" for table in against]
     lines += ["", *(f"- {note}" for note in notes)]
     if published is not None:
         lines += ["", published.markdown()]

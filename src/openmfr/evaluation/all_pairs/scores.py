@@ -37,7 +37,7 @@ from openmfr.evaluation.all_pairs.screen import (
 )
 from openmfr.evaluation.comparisons import Comparisons, unit_vectors
 from openmfr.run import progress
-from openmfr.workers import do_all, usable_cpus
+from openmfr.workers import choose_workers, do_all, usable_cpus
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -116,8 +116,8 @@ def all_pairs(
 
     Raises:
         UserError: If shapes disagree, an image in use has no identity, a row is zero or not
-            finite, two sets overlap, there are no impostor pairs, or more pairs than fit in memory
-            would have to be held.
+            finite, two sets overlap, `workers` is below 1, there are no impostor pairs, or more
+            pairs than fit in memory would have to be held.
 
     Example:
         >>> embedding = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
@@ -125,6 +125,7 @@ def all_pairs(
         >>> pairs.genuine.score.tolist(), pairs.tail.score.tolist(), pairs.counts.impostors
         ([0.8], [0.6, 0.0], 2)
     """
+    workers = choose_workers(workers)
     set_a, set_b = _checked_sets(embedding, identity, first, second)
     counts = count_pairs(identity[set_a], None if set_b is None else identity[set_b])
     kept = _tail_length(counts, fmrs, depth)
@@ -288,7 +289,7 @@ def _highest(work: Work, impostors: int, *, workers: int) -> tuple[FloatArray, I
     while True:
         cut = _guess_cut(work, share)
         pool = Pool(work.depth, cut)
-        with _pieces(replace(work, cut=cut), workers) as pieces:
+        with pieces_of(replace(work, cut=cut), workers) as pieces:
             total = len(work.starts)
             with progress("all pairs", total=total, unit="blocks") as advance:
                 for found in do_all(best_pairs, pieces, workers=workers, what="evaluate"):
@@ -325,7 +326,7 @@ def _guess_cut(work: Work, share: float) -> float:
 
 
 @contextmanager
-def _pieces(work: Work, workers: int) -> Iterator[list[Work]]:
+def pieces_of(work: Work, workers: int) -> Iterator[list[Work]]:
     """Cut the work into pieces; what other processes need lies in files while they live."""
     blocks = len(work.starts)
     count = min(blocks, workers * _PIECES)

@@ -282,7 +282,7 @@ def best_pairs(work: Work) -> Found:
     pool = Pool(work.depth, work.cut)
     waiting: list[tuple[IntArray, IntArray]] = []
     count = 0
-    with _highest_precision():
+    with highest_precision():
         for a, b in _candidates(first, second, work, pool):
             waiting.append((a, b))
             count += a.size
@@ -377,7 +377,7 @@ def _tensor(matrix: npt.NDArray[Any]) -> Tensor:
 
 
 @contextmanager
-def _highest_precision() -> Iterator[None]:
+def highest_precision() -> Iterator[None]:
     """Keep PyTorch from making float32 products in anything less."""
     import torch
 

@@ -42,6 +42,7 @@ from openmfr.evaluation.protocols.many_pairs import (
     score_many,
     score_margin,
 )
+from openmfr.evaluation.protocols.sources import listed, look_up
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -93,18 +94,15 @@ class TemplatePairs:
             are `embedding[rows[rows >= 0]]` of `only(rows >= 0)`.
 
         Raises:
-            UserError: If images are missing, or all of a template's.
+            UserError: If images are missing, or a name fits several images of the store.
         """
-        known = {Path(source).name: row for row, source in enumerate(sources)}
-        rows = np.array([known.get(Path(name).name, -1) for name in self.image], dtype=np.int64)
-        missing = np.flatnonzero(rows < 0)
-        if missing.size and not allow_missing:
-            named = ", ".join(self.image[i] for i in missing[:10])
+        rows = look_up([Path(name).name for name in self.image], sources, where="list of images")
+        missing = [self.image[i] for i in np.flatnonzero(rows < 0).tolist()]
+        if missing and not allow_missing:
             raise UserError(
                 where="images of the templates",
-                found=f"{missing.size:,} that are not in the store: {named}"
-                + (" …" if missing.size > 10 else ""),
-                allowed=f"the {len(known):,} sources of the embedded store",
+                found=f"{len(missing):,} that are not in the store: {listed(missing)}",
+                allowed=f"the {len(sources):,} sources of the embedded store",
                 next_step="ingest the set's folder of crops, or allow missing images",
             )
         return rows
@@ -269,9 +267,8 @@ class TemplatePairs:
 def _check_templates(is_fine: BoolArray, template_id: IntArray, found: str) -> None:
     bad = template_id[~is_fine]
     if bad.size:
-        named = ", ".join(str(number) for number in bad[:10])
         raise UserError(
-            where=f"template {named}" + (f" and {bad.size - 10:,} more" if bad.size > 10 else ""),
+            where=f"template {listed(bad.astype(str).tolist())}",
             found=found,
             allowed="at least one usable image in each template",
             next_step="ingest and embed the images; rejected.csv says what was left out",
@@ -310,6 +307,14 @@ def read_templates(meta: Path | str) -> TemplatePairs:
     for path in found["name_5pts_score"]:
         names, *_, scores = _read(path, "s" + "f" * 11)
         _check_same_images(path, names, image)
+        bad = np.flatnonzero(~(np.isfinite(scores) & (scores >= 0)))
+        if bad.size:
+            raise UserError(
+                where=f"{path}, row {bad[0] + 1}, score",
+                found=f"{scores[bad[0]]:g}",
+                allowed="finite numbers from 0",
+                next_step="mend the list, or do without detector scores",
+            )
     return TemplatePairs(
         image=image.tolist(),
         template=code.astype(np.int64),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.errors import UserError, nearest
-from openmfr.evaluation.protocols.sources import path_parts
+from openmfr.errors import UserError
+from openmfr.evaluation.protocols.sources import look_up
 
 StrArray = npt.NDArray[np.str_]
 
@@ -24,7 +25,8 @@ def read_image_columns(
     """Read columns of a CSV file and put them in the order of a store's images.
 
     Args:
-        path: The file; its column `path` names images as the store's column `source` does.
+        path: The file; its column `path` names images, which are found as `find_images` does.
+            Rows of images that are not in the store do not count.
         sources: Where each of N images came from.
         columns: The columns to read.
 
@@ -32,7 +34,8 @@ def read_image_columns(
         Column → its value for each image, shape (N,); "" for an empty cell.
 
     Raises:
-        UserError: If the file cannot be read, lacks a column, or lists not all of the images.
+        UserError: If the file cannot be read, lacks a column or a cell, contradicts itself, or does
+            not list all of the images.
     """
     path = Path(path)
     try:
@@ -53,19 +56,27 @@ def read_image_columns(
             where=f"{path}, header",
             found=", ".join(header) or "nothing",
             allowed=", ".join([PATH, *columns]),
-            next_step=f"add {missing[0]}; {nearest(missing[0], header)}" if header else "fill it",
+            next_step=f"add a column {missing[0]}, or give another one that name",
         )
-    row_of = {path_parts(source): i for i, source in enumerate(sources)}
+    _check_cells(path, rows)
+    images = look_up([row[PATH] for row in rows], sources, where=str(path))
     values = {name: np.full(len(sources), "", dtype=object) for name in columns}
-    is_listed = np.zeros(len(sources), dtype=np.bool_)
-    for row in rows:
-        image = row_of.get(path_parts(row[PATH] or ""))
-        if image is None:
+    line_of = np.zeros(len(sources), dtype=np.int64)
+    for line, (image, row) in enumerate(zip(images.tolist(), rows, strict=True), start=2):
+        if image < 0:  # of the set, but not of this store
             continue
-        is_listed[image] = True
+        cells = {name: row[name].strip() for name in columns}
+        if line_of[image] and any(values[name][image] != cells[name] for name in columns):
+            raise UserError(
+                where=f"{path}, line {line}",
+                found=f"{row[PATH]} again, and otherwise than in line {line_of[image]}",
+                allowed="one row for each image",
+                next_step="remove the wrong one",
+            )
+        line_of[image] = line
         for name in columns:
-            values[name][image] = (row[name] or "").strip()
-    unlisted = np.flatnonzero(~is_listed)
+            values[name][image] = cells[name]
+    unlisted = np.flatnonzero(line_of == 0)
     if unlisted.size:
         raise UserError(
             where=str(path),
@@ -74,3 +85,21 @@ def read_image_columns(
             next_step="add them; an image of no group has an empty cell",
         )
     return {name: column.astype(np.str_) for name, column in values.items()}
+
+
+def _check_cells(path: Path, rows: Sequence[Mapping[Any, Any]]) -> None:
+    """Refuse rows with fewer or more cells than the header."""
+    for line, row in enumerate(rows, start=2):
+        found = (
+            len(row) - 1 + len(row[None])
+            if None in row
+            else sum(v is not None for v in row.values())
+        )
+        allowed = len(row) - (None in row)
+        if found != allowed:
+            raise UserError(
+                where=f"{path}, line {line}",
+                found=f"{found} cells",
+                allowed=f"{allowed}, as in the header",
+                next_step="mend the line: an image of no group has an empty cell",
+            )

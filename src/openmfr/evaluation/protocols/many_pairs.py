@@ -15,7 +15,8 @@ are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
 
@@ -23,10 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
+from openmfr.evaluation.all_pairs.tail import TailStatistics, draw_together
 from openmfr.evaluation.comparisons import Comparisons, cosine_of_pairs
-from openmfr.evaluation.intervals import Measured, interval, resample_identities
-from openmfr.evaluation.rates import ErrorCurve, RankedScores
-from openmfr.evaluation.verification import RateAtFmr, rate_at
+from openmfr.evaluation.verification import RateAtFmr, rate_at, with_interval
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -51,6 +51,7 @@ class ManyPairsResult:
         rates: FNMR@FMR and TAR@FAR at each rate that was asked for.
         confidence: Probability that the intervals are to cover.
         replicates: Draws of identities behind each interval; 0 for no intervals.
+        notes: What a reader must know about these numbers.
     """
 
     genuine_pairs: int
@@ -59,11 +60,12 @@ class ManyPairsResult:
     rates: tuple[RateAtFmr, ...]
     confidence: float
     replicates: int
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return every number as JSON values."""
         rates = [asdict(rate) | {"tar": asdict(rate.tar)} for rate in self.rates]
-        return {**vars(self), "rates": rates}
+        return {**vars(self), "rates": rates, "notes": list(self.notes)}
 
 
 def score_many(direction: FloatArray, index_a: IntArray, index_b: IntArray) -> FloatArray:
@@ -147,36 +149,43 @@ def measure_many(
             allowed="above 0 and below 1",
             next_step="ask for rates such as 1e-4 and 1e-5",
         )
-    share = max(fmrs) * (_ROOM if replicates else 1)
-    tail = _Tail(comparisons, share, margin)
-    curve = tail.curve()
+    tail = _Tail(comparisons, max(fmrs) * (_ROOM if replicates else 1), margin)
+    statistics = tail.statistics(fmrs)
     if rescore is not None:
+        curve = statistics.curve()
         tail.rescore(rescore, [curve.at_fmr(fmr).threshold for fmr in fmrs])
-        curve = tail.curve()
-    drawn = tail.resample(fmrs, replicates=replicates, seed=seed)
+        statistics = tail.statistics(fmrs)
+    curve = statistics.curve()
+    (drawn,) = draw_together([statistics], replicates=replicates, seed=seed)
+    people = statistics.people
     rates = []
     for fmr, column in zip(fmrs, drawn.T, strict=True):
         value = curve.at_fmr(fmr).fnmr
-        ends = interval(value, column, trials=tail.people, confidence=confidence)
-        low, high = ends or (None, None)
-        rates.append(rate_at(curve, fmr, Measured(value=value, low=low, high=high)))
+        fnmr = with_interval(value, column, trials=people, confidence=confidence)
+        rates.append(rate_at(curve, fmr, fnmr))
     return ManyPairsResult(
-        genuine_pairs=len(comparisons) - tail.impostors,
+        genuine_pairs=tail.genuine.size,
         impostor_pairs=tail.impostors,
-        identities=tail.identities,
+        identities=tail.identities.size,
         rates=tuple(rates),
         confidence=confidence,
         replicates=replicates,
+        notes=tuple(statistics.notes(fmrs, replicates, remedy="ask for a larger one beside it")),
     )
 
 
 class _Tail:
-    """Error curve from all genuine pairs and the impostors with the highest scores.
+    """All genuine pairs and the impostors with the highest scores, in float64.
 
     Args:
         comparisons: The pairs.
         share: Of the impostors that are kept.
         margin: How far scores may be off.
+
+    Attributes:
+        genuine: Places of the genuine pairs.
+        impostors: Number of all impostor pairs.
+        identities: Identities in the pairs, ascending.
     """
 
     def __init__(self, comparisons: Comparisons, share: float, margin: float) -> None:
@@ -184,29 +193,22 @@ class _Tail:
         impostor = comparisons.impostor
         self.impostors = impostor.size
         count = min(int(share * impostor.size) + 2, impostor.size)
-        keep = ~is_genuine
+        keep, self._floor = ~is_genuine, -np.inf
         if count < impostor.size:
             # What is not a number sorts last: it is kept, and found by the check of the scores.
-            cut = float(np.partition(impostor, impostor.size - count)[-count])
-            keep &= ~(score < cut - 3 * margin)
-        self._kept = np.flatnonzero(keep)
-        self._kept = self._kept[np.argsort(score[self._kept])]  # ranks in order are counted fast
-        self._genuine = np.flatnonzero(is_genuine)
+            cut = float(np.partition(impostor, impostor.size - count)[-count]) - 3 * margin
+            keep &= ~(score < cut)
+            self._floor = float(np.nextafter(cut, -np.inf))
+        kept = np.flatnonzero(keep)
+        self._kept = kept[np.argsort(score[kept])]  # ranks in order are counted fast
+        self.genuine = np.flatnonzero(is_genuine)
         self._margin = margin
+        self._comparisons = comparisons
         self._scores: tuple[FloatArray, FloatArray] = (
             comparisons.genuine.astype(np.float64),
             score[self._kept].astype(np.float64),
         )
-        self._ranked = RankedScores(*self._scores)
-        self._comparisons = comparisons
-        a, b = comparisons.identity_a, comparisons.identity_b
-        self._names = np.flatnonzero(_occurs(a, b))
-        self.people = np.flatnonzero(_occurs(a[self._genuine])).size
-
-    @property
-    def identities(self) -> int:
-        """Number of identities in the pairs."""
-        return self._names.size
+        self.identities = _occurring(comparisons.identity_a, comparisons.identity_b)
 
     def rescore(self, exact: Callable[[IntArray], FloatArray], thresholds: Sequence[float]) -> None:
         """Make the genuine scores exact, and those impostors' that may be beyond a threshold.
@@ -220,43 +222,27 @@ class _Tail:
             ends = np.searchsorted(impostor, threshold + np.array([-2.1, 2.1]) * self._margin)
             near[ends[0] : ends[1]] = True
         impostor[near] = exact(self._kept[near])
-        self._scores = (exact(self._genuine), impostor)
-        self._ranked = RankedScores(*self._scores)
+        self._scores = (exact(self.genuine), impostor)
 
-    def curve(self) -> ErrorCurve:
-        """Count the errors; the curve starts at the cut, where not all impostors match."""
-        return _continued(self._ranked.curve(), float(self.impostors))
-
-    def resample(self, fmrs: Sequence[float], *, replicates: int, seed: int) -> FloatArray:
-        """FNMR at each rate on newly drawn identities, shape (replicates, rates).
-
-        NaN where a draw leaves one undefined, or its threshold is below the cut.
-        """
-        if not replicates:
-            return np.empty((0, len(fmrs)))
-        pairs = np.concatenate([self._genuine, self._kept])
+    def statistics(self, fmrs: Sequence[float]) -> TailStatistics:
+        """Sort the scores, to measure them under any weights."""
+        genuine, impostor = self._scores
         a, b = self._comparisons.identity_a, self._comparisons.identity_b
-        # A genuine pair weighs as often as its identity was drawn: one of each tells that number,
-        # from which the weight of all impostors follows without the weight of each.
-        names = self._names
-        weigh = _TotalWeight(self._comparisons, names)
-
-        def statistics(weight: FloatArray) -> FloatArray:
-            genuine, kept = weight[: self._genuine.size], weight[self._genuine.size : pairs.size]
-            total = weigh(weight[pairs.size :])
-            if not genuine.any() or not kept.any():
-                return np.full(len(fmrs), np.nan)
-            curve = _continued(self._ranked.curve(genuine, kept), total)
-            points = [curve.at_fmr(fmr) for fmr in fmrs]
-            return np.array([p.fnmr if p.threshold > -np.inf else np.nan for p in points])
-
-        return resample_identities(
-            statistics,
-            np.concatenate([a[pairs], names]),
-            np.concatenate([b[pairs], names]),
-            replicates=replicates,
-            seed=seed,
+        return TailStatistics(
+            genuine,
+            a[self.genuine],
+            impostor,
+            lambda: (a[self._kept], b[self._kept]),
+            floor=self._floor,
+            identities=self.identities,
+            total=float(self.impostors),
+            weigh=lambda multiplicity: self._weigh(multiplicity),
+            fmrs=fmrs,
         )
+
+    @cached_property
+    def _weigh(self) -> _TotalWeight:
+        return _TotalWeight(self._comparisons, self.identities)
 
 
 class _TotalWeight:
@@ -279,17 +265,12 @@ class _TotalWeight:
         return float(drawn[self._first] @ others)
 
 
-def _occurs(*identities: IntArray) -> npt.NDArray[np.bool_]:
-    occurs = np.zeros(max(int(part.max()) for part in identities if part.size) + 1, dtype=np.bool_)
+def _occurring(*identities: IntArray) -> IntArray:
+    """Identities that occur, ascending; for long lists much quicker than sorting."""
+    occurs = np.zeros(max(int(part.max(initial=-1)) for part in identities) + 1, dtype=np.bool_)
     for part in identities:
         occurs[part] = True
-    return occurs
-
-
-def _continued(curve: ErrorCurve, total: float) -> ErrorCurve:
-    """Measure a curve of the highest impostor scores by the weight of all impostors."""
-    # Whole numbers again, so that a rate that is reached exactly is not missed.
-    return replace(curve, fmr=np.rint(curve.fmr * curve.impostors) / total, impostors=total)
+    return np.flatnonzero(occurs).astype(np.int64)
 
 
 def _numbered(index: IntArray, count: int) -> tuple[IntArray, npt.NDArray[Any]]:

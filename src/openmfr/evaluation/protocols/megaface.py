@@ -32,8 +32,10 @@ import numpy.typing as npt
 
 from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import unit_vectors
-from openmfr.evaluation.intervals import Measured, interval, resample_identities
+from openmfr.evaluation.intervals import Measured, resample_identities
+from openmfr.evaluation.protocols.many_pairs import score_margin
 from openmfr.evaluation.protocols.sources import find_images, path_parts
+from openmfr.evaluation.verification import with_interval
 from openmfr.run import progress
 
 FloatArray = npt.NDArray[np.floating]
@@ -43,9 +45,6 @@ BoolArray = npt.NDArray[np.bool_]
 #: Probes, and distractors, that are multiplied at once.
 _PROBES: Final = 512
 _DISTRACTORS: Final = 16_384
-
-#: Unit roundoff of float32.
-_ROUNDOFF: Final = 2.0**-24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +129,10 @@ def identify(
             seed=seed,
         )
     people = np.unique(identity[first]).size
-    rates = []
-    for value, column in zip(found.mean(axis=0).tolist(), drawn.T, strict=True):
-        ends = interval(value, column, trials=people, confidence=confidence)
-        low, high = ends or (None, None)
-        rates.append(Measured(value=value, low=low, high=high))
+    rates = [
+        with_interval(value, column, trials=people, confidence=confidence)
+        for value, column in zip(found.mean(axis=0).tolist(), drawn.T, strict=True)
+    ]
     return IdentificationResult(
         rates=tuple(rates),
         searches=first.size,
@@ -149,9 +147,8 @@ def identify(
 def best_scores(probe: FloatArray, distractor: FloatArray, *, count: int) -> FloatArray:
     """Find each probe's highest cosines with the distractors, exactly.
 
-    A float32 product of two unit vectors of D numbers, each rounded to float32, is off by less
-    than (D + 4) · 2⁻²⁴: D for the sum in any order, 2 for the rounded vectors, the rest for what
-    is of second order. Whatever such a margin may hide is computed again in float64.
+    Products are taken in float32, whose error is below `score_margin`. Whatever such a margin may
+    hide is computed again in float64.
 
     Args:
         probe: Shape (N, D).
@@ -164,7 +161,7 @@ def best_scores(probe: FloatArray, distractor: FloatArray, *, count: int) -> Flo
     Raises:
         UserError: If an embedding has no direction.
     """
-    margin = (probe.shape[1] + 4) * _ROUNDOFF
+    margin = score_margin(probe.shape[1])
     everybody = np.arange(len(probe))
     unit = unit_vectors(probe, everybody)
     best = np.full((len(probe), count), -np.inf)
@@ -273,11 +270,12 @@ class PhotoList:
     identity: IntArray
     keep: BoolArray
 
-    def rows(self, sources: Sequence[str]) -> IntArray:
+    def rows(self, sources: Sequence[str], *, where: str = "list of photos") -> IntArray:
         """Find the kept photos in a store, by the end of their paths.
 
         Args:
             sources: Where each image of the store came from: its column `source`.
+            where: What the list is called in an error.
 
         Returns:
             Row of each kept photo, shape (K,).
@@ -286,22 +284,32 @@ class PhotoList:
             UserError: If photos are missing, named together, or unclear.
         """
         kept = [path for path, is_kept in zip(self.path, self.keep, strict=True) if is_kept]
-        return find_images(kept, sources, where="list of photos")
+        return find_images(kept, sources, where=where)
 
 
-def read_photo_list(path: Path | str, *, noise: Path | str | None = None) -> PhotoList:
+def read_photo_list(
+    path: Path | str, *, noise: Path | str | None = None, is_named: bool = False
+) -> PhotoList:
     """Read one of the development kit's lists, such as facescrub_features_list.json.
 
     Args:
         path: JSON with the lists `path` and, for people who are looked for, `id`.
         noise: InsightFace's list of photos to leave out: lines with the end of a path, the last of
             several columns between tabs; `#` begins a comment.
+        is_named: Whether it must say who is on the photos, as a list of probes does.
 
     Raises:
         UserError: If a file is unreadable or not such a list.
     """
     content = _read_json(Path(path))
     photos, names = content.get("path"), content.get("id")
+    if is_named and names is None:
+        raise UserError(
+            where=str(path),
+            found="no list `id`",
+            allowed="who is on each photo that is looked for",
+            next_step="give facescrub_features_list.json; distractors go with --distractor-list",
+        )
     if not _are_names(photos) or not (names is None or len(names) == len(photos)):
         raise UserError(
             where=str(path),

@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.errors import UserError, nearest, raise_together
+from openmfr.errors import UserError, raise_together
 from openmfr.evaluation.comparisons import Comparisons, cosine_of_pairs
+from openmfr.evaluation.protocols.sources import find_images
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -99,8 +100,9 @@ def read_csv_pairs(path: Path | str, sources: Sequence[str]) -> PairList:
         sources: Where each of N images came from: the store's column `source`.
 
     Raises:
-        UserError: If the file is unreadable or a row is faulty. Several faulty rows are reported
-            together; an image that is not among the sources is answered with the nearest name.
+        UserError: If the file is unreadable, a row is faulty or pairs an image with itself, or
+            images are missing. Several faults are reported together, and missing images are named
+            together, the first with the nearest name there is.
     """
     path = Path(path)
     try:
@@ -112,7 +114,7 @@ def read_csv_pairs(path: Path | str, sources: Sequence[str]) -> PairList:
             allowed="a CSV file with the columns path_a, path_b, genuine",
             next_step="check the path",
         ) from error
-    return _build(path, _csv_rows(path, text), {source: i for i, source in enumerate(sources)})
+    return _build(path, _csv_rows(path, text), sources)
 
 
 def _csv_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, str]]]:
@@ -129,14 +131,13 @@ def _csv_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, str]]]:
 
 
 def _build(
-    path: Path, rows: Iterable[tuple[int, Mapping[str, str]]], known: Mapping[str, int]
+    path: Path, rows: Iterable[tuple[int, Mapping[str, str]]], sources: Sequence[str]
 ) -> PairList:
-    index_a, index_b, is_genuine, fold, kind = [], [], [], [], []
+    names, is_genuine, fold, kind = [], [], [], []
     faults: list[UserError] = []
     for number, row in rows:
         try:
-            index_a.append(_find(row["path_a"], known, where=f"{path}, row {number}, path_a"))
-            index_b.append(_find(row["path_b"], known, where=f"{path}, row {number}, path_b"))
+            names.append(_two_images(row, where=f"{path}, row {number}"))
             is_genuine.append(_truth(row["genuine"], where=f"{path}, row {number}, genuine"))
             fold.append(_integer(row.get("fold"), where=f"{path}, row {number}, fold"))
             kind.append(row.get("kind") or "")
@@ -144,6 +145,11 @@ def _build(
             faults.append(error)
             if len(faults) == _MAX_FAULTS:
                 break
+    try:
+        flat = [name for pair in names for name in pair]
+        images = find_images(flat, sources, where=str(path)).reshape(-1, 2)
+    except UserError as error:
+        faults.append(error)
     raise_together(faults)
     if not is_genuine:
         raise UserError(
@@ -158,27 +164,25 @@ def _build(
             next_step="fill the column or leave it out",
         )
     return PairList(
-        index_a=np.array(index_a, dtype=np.int64),
-        index_b=np.array(index_b, dtype=np.int64),
+        index_a=images[:, 0],
+        index_b=images[:, 1],
         is_genuine=np.array(is_genuine, dtype=np.bool_),
         fold=np.array(fold, dtype=np.int64) if all(has_folds) else None,
         kind=np.array(kind, dtype=np.str_) if any(kind) else None,
     )
 
 
-def _find(source: str | None, known: Mapping[str, int], *, where: str) -> int:
-    source = source or ""
-    if source in known:
-        return known[source]
-    asked = PurePosixPath(source)
-    # Comparing with every source of a large store takes minutes; a slip leaves one part right.
-    near = [s for s in known if s.endswith(asked.name) or s.startswith(f"{asked.parent}/")]
-    raise UserError(
-        where=where,
-        found=repr(source),
-        allowed=f"one of the {len(known):,} sources of the embedded store",
-        next_step=nearest(source, near) if near else "ingest and embed the photos of the list",
-    )
+def _two_images(row: Mapping[str, str], *, where: str) -> tuple[str, str]:
+    """Names of a pair's images; a self-pair would always match."""
+    a, b = (row[side] or "" for side in ("path_a", "path_b"))
+    if not a or not b or a == b:
+        raise UserError(
+            where=where,
+            found=f"{a!r} with {'itself' if a and a == b else repr(b)}",
+            allowed="two images",
+            next_step="mend the row, or remove it",
+        )
+    return a, b
 
 
 def _truth(word: str | None, *, where: str) -> bool:

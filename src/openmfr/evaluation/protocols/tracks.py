@@ -10,19 +10,21 @@ pairs by are in `all_pairs.counts`, and every part's `with_self_pairs` says what
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError, nearest
+from openmfr.evaluation.all_pairs.compare import drawn_together
 from openmfr.evaluation.all_pairs.counts import count_pairs
 from openmfr.evaluation.all_pairs.rates import AllPairsResult, Sets, measure_all_pairs
 from openmfr.evaluation.all_pairs.scores import all_pairs
 from openmfr.evaluation.all_pairs.screen import Precision
 from openmfr.evaluation.intervals import Measured
+from openmfr.evaluation.verification import with_interval
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -49,7 +51,11 @@ class TrackResult:
         track: Name of the track.
         metric: What `values` and `score` are: "fnmr", the lower the better, or "tar".
         parts: The result of each part that could be measured, by name; each has one rate.
-        score: What the track ranks by: 0.25 and 0.75 of two parts; refused if one is missing.
+        score: What the track ranks by: 0.25 and 0.75 of two parts; refused if one is missing. Its
+            interval draws the identities of both parts together. Someone who is in both moves both
+            at once; parts that share nobody are taken for independent, which they are only if
+            nobody goes by two identities, as happens where sets were labelled one by one.
+        drawn: The score in each of these draws, shape (replicates,); empty if it is refused.
         notes: Which parts could not be measured and why.
     """
 
@@ -57,6 +63,7 @@ class TrackResult:
     metric: Literal["fnmr", "tar"]
     parts: Mapping[str, AllPairsResult]
     score: Measured
+    drawn: FloatArray
     notes: tuple[str, ...]
 
     @property
@@ -109,7 +116,7 @@ class WebFace260MTrack:
 
     Attributes:
         is_masked: Whether each image wears a mask, shape (N,).
-        scene: "wild" or "controlled" of each image; others belong to All alone. Shape (N,).
+        scene: "wild" or "controlled" of each image; what is "" belongs to All alone. Shape (N,).
         fmr: The false match rate.
 
     Source:
@@ -120,6 +127,9 @@ class WebFace260MTrack:
     is_masked: BoolArray
     scene: StrArray
     fmr: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check_values("scene", self.scene, (WILD, CONTROLLED))
 
     def sets(self) -> dict[str, tuple[Sets, float]]:
         """The two sets of each part, and its false match rate."""
@@ -136,7 +146,12 @@ class WebFace260MTrack:
         return parts
 
     def measure(
-        self, embedding: FloatArray, identity: IntArray, options: Options | None = None
+        self,
+        embedding: FloatArray,
+        identity: IntArray,
+        options: Options | None = None,
+        *,
+        keep: BoolArray | None = None,
     ) -> TrackResult:
         """Measure embeddings on the track.
 
@@ -144,12 +159,13 @@ class WebFace260MTrack:
             embedding: Shape (N, D), of any length.
             identity: Who is on each image, from 0, shape (N,).
             options: How; `Options()` by default.
+            keep: Images that take part, shape (N,); all by default.
 
         Raises:
             UserError: If a column has another length than the embeddings, or as `all_pairs` does.
         """
         _check_columns(identity.size, is_masked=self.is_masked, scene=self.scene)
-        parts, notes = _measure(embedding, identity, self.sets(), options or Options())
+        parts, notes = _measure(embedding, identity, self.sets(), options or Options(), keep)
         return _result("WebFace260M", "fnmr", parts, notes, masked="MFR-All", standard="SFR-All")
 
 
@@ -178,15 +194,7 @@ class InsightFaceTrack:
     is_masked: BoolArray
 
     def __post_init__(self) -> None:
-        known = ("", *TEST_SETS)
-        for name in np.unique(self.test_set).tolist():
-            if name not in known:
-                raise UserError(
-                    where="test_set",
-                    found=repr(name),
-                    allowed=", ".join(map(repr, known)),
-                    next_step=nearest(name, TEST_SETS),
-                )
+        _check_values("test_set", self.test_set, TEST_SETS)
 
     def sets(self) -> dict[str, tuple[Sets, float]]:
         """The two sets of each part, and its false accept rate."""
@@ -202,7 +210,12 @@ class InsightFaceTrack:
         return {**parts, "MR-All": ((multiracial, multiracial), 1e-6)}
 
     def measure(
-        self, embedding: FloatArray, identity: IntArray, options: Options | None = None
+        self,
+        embedding: FloatArray,
+        identity: IntArray,
+        options: Options | None = None,
+        *,
+        keep: BoolArray | None = None,
     ) -> TrackResult:
         """Measure embeddings on the track.
 
@@ -210,12 +223,13 @@ class InsightFaceTrack:
             embedding: Shape (N, D), of any length.
             identity: Who is on each image, from 0, shape (N,).
             options: How; `Options()` by default.
+            keep: Images that take part, shape (N,); all by default.
 
         Raises:
             UserError: If a column has another length than the embeddings, or as `all_pairs` does.
         """
         _check_columns(identity.size, is_masked=self.is_masked, test_set=self.test_set)
-        parts, notes = _measure(embedding, identity, self.sets(), options or Options())
+        parts, notes = _measure(embedding, identity, self.sets(), options or Options(), keep)
         return _result("InsightFace", "tar", parts, notes, masked="Mask", standard="MR-All")
 
 
@@ -224,10 +238,14 @@ def _measure(
     identity: IntArray,
     sets: Mapping[str, tuple[Sets, float]],
     options: Options,
+    keep: BoolArray | None,
 ) -> tuple[dict[str, AllPairsResult], list[str]]:
     """Measure each part that has pairs of both sides."""
     parts, notes = {}, []
-    for name, ((first, second), fmr) in sets.items():
+    keep = np.ones(identity.size, dtype=np.bool_) if keep is None else keep
+    _check_columns(identity.size, keep=keep)
+    for name, (both, fmr) in sets.items():
+        first, second = (side & keep for side in both)
         is_same = np.array_equal(first, second)
         counts = count_pairs(identity[first], None if is_same else identity[second])
         if not counts.genuine or not counts.impostors:
@@ -261,25 +279,44 @@ def _result(
     masked: str,
     standard: str,
 ) -> TrackResult:
-    """Add the score; without an interval, as its two parts do not vary independently."""
-    values, flags = {}, []
-    for name in (masked, standard):
-        if name not in parts:
-            flags.append(f"refused: {name} is missing")
-            continue
-        measured: Measured = getattr(parts[name].rates[0], metric)
-        values[name] = measured.value
-        if measured.flag:
-            flags.append(f"{name} {measured.flag}")
-    a, b = values.get(masked), values.get(standard)
-    score = None if a is None or b is None else MASKED_WEIGHT * a + STANDARD_WEIGHT * b
+    """Add the score, with an interval from drawing the identities of its two parts together."""
+    missing = [name for name in (masked, standard) if name not in parts]
+    flags = [f"refused: {name} is missing" for name in missing]
+    if not missing:
+        two = {name: parts[name] for name in (masked, standard)}
+        values = {name: getattr(part.rates[0], metric) for name, part in two.items()}
+        flags = [f"{name} {value.flag}" for name, value in values.items() if value.flag]
+        a, b = (value.value for value in values.values())
+    if missing or a is None or b is None:
+        score, drawn = Measured(value=None, flag="; ".join(flags)), np.empty(0)
+    else:
+        draws = drawn_together(list(two.values()))
+        if metric == "tar":
+            draws = [1 - part for part in draws]
+        drawn = MASKED_WEIGHT * draws[0][:, 0] + STANDARD_WEIGHT * draws[1][:, 0]
+        # Where neither part shows an error, the one with fewer people bounds what was not seen.
+        people = min(np.unique(part.pairs.genuine.identity_a).size for part in two.values())
+        score = with_interval(
+            MASKED_WEIGHT * a + STANDARD_WEIGHT * b,
+            drawn,
+            trials=people,
+            confidence=two[masked].confidence,
+        )
+        score = replace(score, flag="; ".join(flags))
     return TrackResult(
-        track=track,
-        metric=metric,
-        parts=parts,
-        score=Measured(value=score, flag="; ".join(flags)),
-        notes=tuple(notes),
+        track=track, metric=metric, parts=parts, score=score, drawn=drawn, notes=tuple(notes)
     )
+
+
+def _check_values(column: str, values: StrArray, known: Sequence[str]) -> None:
+    for name in np.unique(values).tolist():
+        if name not in ("", *known):
+            raise UserError(
+                where=column,
+                found=repr(name),
+                allowed=", ".join(map(repr, ("", *known))),
+                next_step=nearest(name, known),
+            )
 
 
 def _check_columns(count: int, **columns: npt.NDArray[Any]) -> None:
