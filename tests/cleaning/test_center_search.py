@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from distributed.harness import Result, run_on_ranks
+from distributed.centers import THRESHOLD, Floats, search_on_ranks, split_people
+from distributed.harness import run_on_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmfr.cleaning import center_search as module
-from openmfr.cleaning.center_search import CenterPairs, Method, nearest_centers, similar_centers
-from openmfr.distributed import Ranks
+from openmfr.cleaning.center_search import CenterPairs, nearest_centers, similar_centers
 from openmfr.errors import UserError
 from openmfr.evaluation.all_pairs.screen import Precision
 from openmfr.evaluation.comparisons import cosine_of_pairs
-
-Floats = npt.NDArray[np.floating]
-THRESHOLD = 0.6
-
-
-@cache
-def split_people(count: int, dim: int, seed: int = 0) -> Floats:
-    """Centres of which a tenth is another one again, a little moved; and some exact twins."""
-    rng = np.random.default_rng(seed)
-    centers = rng.normal(size=(count, dim)).astype(np.float32)
-    halves = max(count // 10, 1)
-    centers[:halves] = centers[-halves:] + 0.5 * rng.normal(size=(halves, dim))
-    centers[count // 3] = centers[count // 2]
-    return centers
 
 
 def plain_pairs(centers: Floats, threshold: float) -> list[tuple[int, int]]:
@@ -114,20 +98,6 @@ def test_the_approximate_way_takes_few_centres(count: int) -> None:
     centers = split_people(count, 8)
     pairs = similar_centers(centers, THRESHOLD, method="approximate")
     assert listed(pairs) == plain_pairs(centers, THRESHOLD)
-
-
-def search_on_ranks(ranks: Ranks) -> Result:
-    result: Result = {}
-    methods: tuple[Method, ...] = ("exact", "approximate")
-    for method in methods:
-        # The last leaves some ranks without a block.
-        for count in (700, 2):
-            pairs = similar_centers(
-                split_people(count, 32), THRESHOLD, method=method, block=(64, 64), ranks=ranks
-            )
-            columns = (pairs.first, pairs.second, pairs.score)
-            result[f"{method} {count}"] = [torch.from_numpy(column) for column in columns]
-    return result
 
 
 def test_ranks_share_the_work_and_all_receive_the_same(tmp_path: Path) -> None:
