@@ -18,7 +18,7 @@ from openmfr.evaluation.accuracy import Thresholds
 from openmfr.evaluation.breakdown import Traits, break_down, mask_kinds
 from openmfr.evaluation.calibrating import impostor_pairs
 from openmfr.evaluation.calibration import Calibration
-from openmfr.evaluation.checks import check_embeddings, suspicion
+from openmfr.evaluation.checks import check_embeddings, name_folders, suspicion
 from openmfr.evaluation.comparisons import Comparisons, VerificationProtocol
 from openmfr.evaluation.masked import MaskedPairs
 from openmfr.evaluation.verification import DEFAULT_FMRS, VerificationResult, measure
@@ -78,14 +78,7 @@ def evaluate(
         UserError: If two folders have one name or embed different stores, masked embeddings are of
             other models or images, or the protocol cannot be measured.
     """
-    named = {part.path.resolve().name: part for part in embeddings}
-    if len(named) < len(embeddings):
-        raise UserError(
-            where="embeddings",
-            found="two folders of one name",
-            allowed="a different name for each",
-            next_step="rename one: the report tells them apart by it",
-        )
+    named = name_folders(embeddings)
     stores = {name: part.open_store(store_path) for name, part in named.items()}
     store = next(iter(stores.values()))
     arrays = {name: part.array for name, part in named.items()}

@@ -58,8 +58,7 @@ class CommonThreshold:
                 next_step="compare more identities, ask for a larger fmr, or give the threshold",
             )
         score = comparisons.score[self._pairs]
-        # Only the false match rates of this curve are read, so impostors may stand for both sides.
-        self._ranked = RankedScores(score, score)
+        self._ranked = RankedScores.of_impostors(score)
 
     def of(self, weight: FloatArray) -> float:
         """Threshold for weighted pairs, weight of shape (P,); NaN where no reference is left."""
@@ -69,7 +68,7 @@ class CommonThreshold:
         weight = weight[self._pairs]
         if not weight.any():
             return float("nan")
-        return self._ranked.curve(weight, weight).at_fmr(self.fmr).threshold
+        return self._ranked.curve(impostor_weight=weight).at_fmr(self.fmr).threshold
 
 
 class PartRates:
