@@ -173,3 +173,15 @@ def test_the_search_needs_faiss_only_where_it_is_asked_for() -> None:
     code = "import sys, openmfr.cleaning.center_search; print('faiss' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_approximate_way_finds_nearly_all_of_the_nearest_and_scores_them_exactly() -> None:
+    pytest.importorskip("faiss")
+    centers = split_people(2_000, 32)
+    rng = np.random.default_rng(5)
+    queries = centers[:300] + 0.3 * rng.normal(size=(300, 32)).astype(np.float32)
+    index, score = nearest_centers(queries, centers, count=3, method="approximate")
+    exact_index, exact_score = nearest_centers(queries, centers, count=3)
+    is_found = index[:, 0] == exact_index[:, 0]
+    assert is_found.mean() >= 0.95
+    assert np.array_equal(score[is_found, 0], exact_score[is_found, 0])

@@ -151,7 +151,7 @@ def test_of_two_copies_of_a_photo_one_stays() -> None:
 
 def test_settings_out_of_range_are_named_together() -> None:
     with pytest.raises(UserError, match=r"(?s)intra_threshold.*wrong_moves.*center"):
-        CleanConfig(intra_threshold=2.0, wrong_moves=-1.0, center="median")
+        CleanConfig(intra_threshold=2.0, wrong_moves=-1.0, center="median")  # type: ignore[arg-type]
 
 
 def test_planted_noise_has_the_amount_asked_for_and_is_known() -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from distributed.harness import Result
 
-from openmfr.cleaning.center_search import Method, similar_centers
+from openmfr.cleaning.center_search import Method, nearest_centers, similar_centers
 from openmfr.distributed import Ranks
 
 Floats = npt.NDArray[np.floating]
@@ -38,4 +38,7 @@ def search_on_ranks(ranks: Ranks) -> Result:
             )
             columns = (pairs.first, pairs.second, pairs.score)
             result[f"{method} {count}"] = [torch.from_numpy(column) for column in columns]
+        people = split_people(700, 32)
+        nearest = nearest_centers(people[:100], people, count=3, method=method, ranks=ranks)
+        result[f"{method} nearest"] = [torch.from_numpy(column) for column in nearest]
     return result

@@ -12,7 +12,7 @@ import pytest
 from openmfr.faces.code_cache import cache_folder, fingerprint_imports
 
 ENTRY = """
-from openmfr.faces.rasteriser import compiled
+from openmfr.faces.code_cache import compiled
 from dresses.inner import (
     shift,
 )
@@ -23,7 +23,7 @@ def entry(x):
 
 """
 INNER = """
-from openmfr.faces.rasteriser import compiled
+from openmfr.faces.code_cache import compiled
 from dresses import amounts
 
 STEP = amounts.STEP

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from openmfr.faces.rasteriser import compiled, rasterise
+from openmfr.faces.code_cache import compiled
+from openmfr.faces.rasteriser import rasterise
 
 HEIGHT, WIDTH = 19, 23
 Array = npt.NDArray[np.float32]

@@ -96,7 +96,7 @@ def listed_pairs(
     try:
         rows = np.arange(size)
         first, last = (0, size) if ranks is None else ranks.bounds(size)
-        keys = _candidates(_index(centers), centers, rows[first:last])
+        keys = _candidates(make_index(centers), centers, rows[first:last])
     finally:
         faiss.omp_set_num_threads(before)
     # A pair may be listed for both of its centres, on two ranks.
@@ -110,7 +110,7 @@ def listed_pairs(
     return score[keep], a[keep], b[keep], recall
 
 
-def _index(centers: FloatArray) -> Any:
+def make_index(centers: FloatArray) -> Any:
     """Cells of a k-means, in which a centre is held in one bit for each dimension."""
     import faiss
 
@@ -132,6 +132,21 @@ def _index(centers: FloatArray) -> Any:
     for start in range(0, size, _ROWS):
         index.add(_unit(centers, np.arange(start, min(start + _ROWS, size))))
     return index
+
+
+def listed_centers(index: Any, queries: FloatArray) -> IntArray:
+    """List the centres that may be nearest to some vectors.
+
+    Args:
+        index: From `make_index`.
+        queries: Of any length, shape (M, D).
+
+    Returns:
+        Rows of the centres in no order, shape (M, up to 32); −1 where the cells held too few.
+    """
+    rows = np.arange(len(queries))
+    _, listed = index.search(_unit(queries, rows), min(_LISTED, int(index.ntotal)))
+    return np.asarray(listed)
 
 
 def _unit(centers: FloatArray, rows: IntArray) -> Float32Array:

@@ -13,12 +13,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.cleaning.approximate import MAX_PAIRS, gathered, listed_pairs
+from openmfr.cleaning.approximate import (
+    MAX_PAIRS,
+    gathered,
+    listed_centers,
+    listed_pairs,
+    make_index,
+)
 from openmfr.errors import UserError
 from openmfr.evaluation.all_pairs.scores import pieces_of
 from openmfr.evaluation.all_pairs.screen import (
@@ -151,7 +158,12 @@ def similar_centers(
 
 
 def nearest_centers(
-    queries: FloatArray, centers: FloatArray, *, count: int
+    queries: FloatArray,
+    centers: FloatArray,
+    *,
+    count: int,
+    method: Method = "exact",
+    ranks: Ranks | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Find the centres most similar to each vector.
 
@@ -159,6 +171,8 @@ def nearest_centers(
         queries: Of any length, shape (M, D); may be memory-mapped.
         centers: Of any length, shape (C, D).
         count: How many centres of each, K, from 1 to C.
+        method: As for `similar_centers`. Of the approximate way at most 32 are found.
+        ranks: Processes that share the queries; all receive the whole result.
 
     Returns:
         Rows of the centres, shape (M, K), int64, the most similar first and of equal ones that
@@ -182,13 +196,22 @@ def nearest_centers(
         )
     _check_directions(centers, "centre")
     _check_directions(queries, "query")
-    side = _side(centers, "float32")
-    index = np.empty((len(queries), count), dtype=np.int64)
-    score = np.empty((len(queries), count))
-    for start in range(0, len(queries), _ROWS):
-        part = slice(start, start + _ROWS)
-        index[part], score[part] = _nearest(np.asarray(queries[part]), centers, side, count)
-    return index, score
+    if method == "exact":
+        side = _side(centers, "float32")
+        nearest = partial(_nearest, centers=centers, side=side, count=count)
+    else:
+        nearest = partial(_nearest_listed, centers=centers, cells=make_index(centers), count=count)
+    first, last = (0, len(queries)) if ranks is None else ranks.bounds(len(queries))
+    own = queries[first:last]
+    index = np.empty((len(own), count), dtype=np.int64)
+    score = np.empty((len(own), count))
+    with progress("nearest centres", total=len(own), unit="images") as advance:
+        for start in range(0, len(own), _ROWS):
+            part = slice(start, start + _ROWS)
+            index[part], score[part] = nearest(np.asarray(own[part]))
+            advance(len(index[part]))
+    index, score = gathered(ranks, index.ravel(), score.ravel())
+    return index.reshape(-1, count), score.reshape(-1, count)
 
 
 def _check_directions(vectors: FloatArray, name: str) -> None:
@@ -276,6 +299,15 @@ def _nearest(
     return index, score
 
 
+def _nearest_listed(
+    queries: FloatArray, centers: FloatArray, cells: Any, count: int
+) -> tuple[IntArray, FloatArray]:
+    """The nearest centres of some rows among those that faiss lists."""
+    listed = listed_centers(cells, queries)
+    row = np.repeat(np.arange(len(queries)), listed.shape[1])
+    return _ranked(queries, row, centers, listed.ravel(), count)
+
+
 def _ranked(
     queries: FloatArray,
     row: IntArray,
@@ -289,7 +321,7 @@ def _ranked(
         queries: Shape (M, D).
         row: Which query each candidate is for, ascending, as many for each, shape (P,).
         centers: Shape (C, D).
-        index: Which centre it is, shape (P,).
+        index: Which centre it is, shape (P,); −1 for none, which scores −∞.
         count: How many are wanted.
 
     Returns:
@@ -300,7 +332,7 @@ def _ranked(
         part = slice(start, start + _ROWS)
         a, b = unit_vectors(queries, row[part]), unit_vectors(centers, index[part])
         score[part] = np.einsum("pd,pd->p", a, b)
-    score = np.clip(score, -1, 1)
+    score = np.where(index < 0, -np.inf, np.clip(score, -1, 1))
     height = int(np.unique(row).size)
     order = np.lexsort((index, -score, row)).reshape(height, -1)[:, :count]
     return index[order], score[order]

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
-from openmfr.faces.rasteriser import compiled
+from openmfr.faces.code_cache import compiled
 
 FloatArray = npt.NDArray[np.floating]
 Float32Array = npt.NDArray[np.float32]
@@ -41,18 +41,8 @@ _SHORTEST = 1e-30
 #: Labels up to this many times the number of images are numbered through a table.
 _SPARSE = 4
 
-
-def _summing(function: Callable[..., Any]) -> Any:
-    """Compile as `compiled`, and let sums be taken in another order, which makes them fast."""
-    options: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"reassoc", "contract"},
-    }
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:
-        return numba.njit(**options)(function)
+#: Sums may be taken in another order, which makes them fast.
+_summing = partial(compiled, fastmath={"reassoc", "contract"})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -331,6 +321,14 @@ def _dot(a: Any, b: Any) -> Any:
 
 
 @compiled
+def _read_squared(bits: Any, rows: Any, i: int, row: Any) -> Any:
+    """Copy a row as `_read` does; returns its squared length, NaN if it has no direction."""
+    _read(bits, rows, i, row)
+    squared = _dot(row, row)
+    return squared if _SHORTEST < squared < np.inf else np.float32(np.nan)
+
+
+@compiled
 def _add_rows(bits: Any, rows: Any, code: Any, weight: Any, total: Any, count: Any) -> int:
     """Add unit rows to their sums; returns the first row without a direction, or −1."""
     row = np.empty(total.shape[1], np.float32)
@@ -338,9 +336,8 @@ def _add_rows(bits: Any, rows: Any, code: Any, weight: Any, total: Any, count: A
         c = code[i]
         if c < 0:
             continue
-        _read(bits, rows, i, row)
-        squared = _dot(row, row)
-        if not (_SHORTEST < squared < np.inf):
+        squared = _read_squared(bits, rows, i, row)
+        if np.isnan(squared):
             return i
         factor = np.float32(weight[i] / np.sqrt(squared))
         for j in range(row.size):
@@ -360,9 +357,8 @@ def _score_rows(
         c = code[i]
         if c < 0:
             continue
-        _read(bits, rows, i, row)
-        squared = _dot(row, row)
-        if not (_SHORTEST < squared < np.inf):
+        squared = _read_squared(bits, rows, i, row)
+        if np.isnan(squared):
             return i
         if count[c] - (own[i] > 0) < 1:
             continue

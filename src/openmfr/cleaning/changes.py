@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ StrArray = npt.NDArray[np.str_]
 
 #: Kinds of changes: of images, and of whole identities.
 DROP, MOVE, RETURN, MERGE = "drop", "move", "return", "merge"
+#: How the reason of an image begins that came along when its identity was merged.
+MERGED = "merged from identity"
 COLUMNS = (
     "kind",
     "image",
@@ -114,8 +116,6 @@ def find_changes(before: Labels, after: Labels) -> Changes:
     Raises:
         UserError: If they describe different stores.
     """
-    from openmfr.cleaning.judge import goes_on_as
-
     if before.store_fingerprint != after.store_fingerprint or len(before) != len(after):
         raise UserError(
             where="labels",
@@ -143,10 +143,29 @@ def find_changes(before: Labels, after: Labels) -> Changes:
     )
 
 
-def renumbered(identity: IntArray, went_on: dict[int, int]) -> IntArray:
+def goes_on_as(before: Labels, after: Labels) -> dict[int, int]:
+    """Under which number each identity goes on that was merged into another.
+
+    Args:
+        before: The first table.
+        after: A descendant of it, whose reasons say which images came with their identity.
+    """
+    came_along = np.char.startswith(after.reason, MERGED)
+    rows = before.keep & came_along & (before.identity != after.identity)
+    if not rows.any():
+        return {}
+    pairs, counts = np.unique(
+        np.stack([before.identity[rows], after.identity[rows]]), axis=1, return_counts=True
+    )
+    order = np.argsort(counts, kind="stable")
+    return dict(zip(pairs[0, order].tolist(), pairs[1, order].tolist(), strict=True))
+
+
+def renumbered(identity: IntArray, went_on: Mapping[int, int]) -> IntArray:
     """Identities under the numbers under which they go on, shape (N,)."""
     labels, inverse = np.unique(identity, return_inverse=True)
-    return np.array([went_on.get(label, label) for label in labels.tolist()])[inverse]
+    new = [went_on.get(label, label) for label in labels.tolist()]
+    return np.array(new, dtype=np.int64)[inverse]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from openmfr.cleaning.centers import center_scores, sum_centers
-from openmfr.cleaning.changes import DROP, MERGE, MOVE, Changes, Vetoes
+from openmfr.cleaning.changes import DROP, MERGE, MERGED, MOVE, Changes, Vetoes
 from openmfr.cleaning.config import CleanConfig
 from openmfr.cleaning.duplicates import find_duplicates
 from openmfr.cleaning.inter import Merge, apply_merges, merge_identities
-from openmfr.cleaning.judge import MERGED
 from openmfr.cleaning.relabel import Moves
 from openmfr.cleaning.stages import Fit, fit_images, propose_merges, propose_moves
 from openmfr.cleaning.thresholds import Curve, search_thresholds
 from openmfr.data.labels import Labels
 from openmfr.errors import UserError
+
+if TYPE_CHECKING:
+    from openmfr.distributed import Ranks
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -59,6 +62,7 @@ def clean(
     config: CleanConfig | None = None,
     *,
     vetoes: Vetoes | None = None,
+    ranks: Ranks | None = None,
 ) -> CleanResult:
     """Clean a table of labels.
 
@@ -68,6 +72,8 @@ def clean(
             memory-mapped. Rows of images that are not kept may be NaN.
         config: Settings; those of `CleanConfig` by default.
         vetoes: Decisions of an earlier pass that a person refused.
+        ranks: Processes under torchrun that share the searches. All give the same, and all receive
+            the whole result.
 
     Returns:
         The new table and all decisions. The table given is its parent: going back to it undoes
@@ -82,10 +88,12 @@ def clean(
     config = config or CleanConfig()
     spared = vetoes.spared if vetoes else None
     fit = fit_images(embedding, labels, config, spared=spared)
-    inter, relabel = _thresholds(embedding, labels, fit, config)
+    inter, relabel = _thresholds(embedding, labels, fit, config, ranks)
     merges: list[Merge] = []
     if inter is not None:
-        candidates = propose_merges(embedding, labels, fit, lowest=inter.chosen)
+        candidates = propose_merges(
+            embedding, labels, fit, lowest=inter.chosen, method=config.search, ranks=ranks
+        )
         never = vetoes.never if vetoes else frozenset()
         merges = merge_identities(candidates, inter.chosen, never=never)
     identity = apply_merges(labels.identity, merges)
@@ -94,7 +102,8 @@ def clean(
         final = fit_images(embedding, labels, config, identity=identity, spared=spared)
     moves = None
     if relabel is not None:
-        moves = propose_moves(embedding, labels, final, identity).above(relabel.chosen)
+        moves = propose_moves(embedding, labels, final, identity, method=config.search, ranks=ranks)
+        moves = moves.above(relabel.chosen)
         if spared is not None:
             moves = moves.where(~spared[moves.image])
     table, changes = _decide(embedding, labels, identity, final, moves, config, spared)
@@ -105,14 +114,14 @@ def clean(
 
 
 def _thresholds(
-    embedding: FloatArray, labels: Labels, fit: Fit, config: CleanConfig
+    embedding: FloatArray, labels: Labels, fit: Fit, config: CleanConfig, ranks: Ranks | None
 ) -> tuple[Curve | None, Curve | None]:
     """Thresholds for merging and moving, given or searched; None for what is not done."""
     inter = relabel = None
     if (config.merge and config.inter_threshold is None) or (
         config.relabel and config.relabel_threshold is None
     ):
-        inter, relabel = search_thresholds(embedding, labels, fit, config)
+        inter, relabel = search_thresholds(embedding, labels, fit, config, ranks=ranks)
     if config.inter_threshold is not None:
         inter = Curve.given(config.inter_threshold, config.wrong_merges)
     if config.relabel_threshold is not None:
@@ -147,17 +156,7 @@ def _decide(
     dropped = labels.keep & ~keep
     reason[dropped] = OUTSIDER
     threshold = np.where(dropped, fit.threshold, np.nan)
-    if config.duplicate_threshold is not None:
-        may_go = keep if spared is None else keep & ~spared
-        gone, of = find_duplicates(embedding, keep, score, config.duplicate_threshold)
-        chosen = may_go[gone]
-        reason[gone[chosen]] = [f"repeats image {row}" for row in of[chosen]]
-        keep[gone[chosen]] = False
-    if config.least_images > 1:
-        known, counts = np.unique(final[keep], return_counts=True)
-        small = keep & np.isin(final, known[counts < config.least_images])
-        reason[small] = f"identity of fewer than {config.least_images} images"
-        keep &= ~small
+    _thin(embedding, final, keep, reason, score, config, spared)
     if not keep.any():
         raise _nothing_left(fit)
     text = reason.astype(np.str_)
@@ -174,6 +173,29 @@ def _decide(
         threshold=threshold[rows],
         reason=text[rows],
     )
+
+
+def _thin(
+    embedding: FloatArray,
+    identity: IntArray,
+    keep: BoolArray,
+    reason: npt.NDArray[np.object_],
+    score: FloatArray,
+    config: CleanConfig,
+    spared: BoolArray | None,
+) -> None:
+    """Take repeated images and small identities out of `keep`, and say so in `reason`."""
+    if config.duplicate_threshold is not None:
+        gone, of = find_duplicates(embedding, keep, score, config.duplicate_threshold)
+        if spared is not None:
+            gone, of = gone[~spared[gone]], of[~spared[gone]]
+        reason[gone] = [f"repeats image {row}" for row in of]
+        keep[gone] = False
+    if config.least_images > 1:
+        known, counts = np.unique(identity[keep], return_counts=True)
+        small = keep & np.isin(identity, known[counts < config.least_images])
+        reason[small] = f"identity of fewer than {config.least_images} images"
+        keep &= ~small
 
 
 def _merge_rows(merges: list[Merge], curve: Curve | None) -> Changes:

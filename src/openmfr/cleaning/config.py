@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+from openmfr.cleaning.center_search import Method
 from openmfr.errors import UserError, raise_together
+
+#: How the centre of an identity is made, from the plainest on.
+CenterKind = Literal["mean", "leave_one_out", "robust"]
+CENTERS: tuple[str, ...] = get_args(CenterKind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,8 @@ class CleanConfig:
         by_condition: Whether masked faces get a threshold of their own.
         duplicate_threshold: Of two images of one identity that are at least as similar, one is
             dropped; None keeps duplicates. 0.95 finds crops and copies of one photo.
+        search: How similar centres are found: all pairs, "exact", or by faiss (extra `ann`),
+            "approximate", for millions of identities.
         least_images: Identities with fewer images afterwards are dropped; 1 keeps all.
         seed: Of the search for thresholds.
     """
@@ -43,18 +51,23 @@ class CleanConfig:
     wrong_moves: float = 0.03
     merge: bool = True
     relabel: bool = True
-    center: str = "robust"
+    center: CenterKind = "robust"
     by_condition: bool = True
     duplicate_threshold: float | None = None
+    search: Method = "exact"
     least_images: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         faults = []
-        for name in ("intra_threshold", "inter_threshold", "duplicate_threshold"):
+        for name in ("intra_threshold", "inter_threshold"):
             value = getattr(self, name)
             if value is not None and not -1 <= value <= 1:
                 faults.append(_fault(name, value, "a cosine, -1 to 1"))
+        if self.duplicate_threshold is not None and not -1 < self.duplicate_threshold < 1:
+            faults.append(
+                _fault("duplicate_threshold", self.duplicate_threshold, "above -1, below 1")
+            )
         if self.relabel_threshold is not None and not -1 <= self.relabel_threshold <= 5:
             faults.append(_fault("relabel_threshold", self.relabel_threshold, "-1 to 5"))
         for name, low in (("strangers_found", 0.5), ("wrong_merges", 0.0), ("wrong_moves", 0.0)):
@@ -62,13 +75,11 @@ class CleanConfig:
                 faults.append(_fault(name, value, f"{low:g} to 1"))
         if self.center not in CENTERS:
             faults.append(_fault("center", self.center, ", ".join(CENTERS)))
+        if self.search not in get_args(Method):
+            faults.append(_fault("search", self.search, ", ".join(get_args(Method))))
         if self.least_images < 1:
             faults.append(_fault("least_images", self.least_images, "from 1"))
         raise_together(faults)
-
-
-#: How the centre of an identity is made, from the plainest on.
-CENTERS = ("mean", "leave_one_out", "robust")
 
 
 def _fault(name: str, value: object, allowed: str) -> UserError:

@@ -23,12 +23,17 @@ import math
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from openmfr.cleaning.center_search import CenterPairs, Method, similar_centers
 from openmfr.cleaning.centers import Centers
+from openmfr.cleaning.changes import renumbered
+
+if TYPE_CHECKING:
+    from openmfr.distributed import Ranks
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating]
@@ -69,17 +74,21 @@ class Candidates:
     pairs: CenterPairs
 
 
-def find_candidates(centers: Centers, lowest: float, *, method: Method = "exact") -> Candidates:
+def find_candidates(
+    centers: Centers, lowest: float, *, method: Method = "exact", ranks: Ranks | None = None
+) -> Candidates:
     """Find the pairs of identities whose corrected score may reach a threshold.
 
     Args:
         centers: Of kept images, each of weight 1.
         lowest: The lowest threshold that will be asked for, 0 to 1.
         method: As for `similar_centers`.
+        ranks: As for `similar_centers`.
     """
     unit = centers.unit()
     known = np.flatnonzero(np.isfinite(unit[:, 0]))
-    found = similar_centers(unit[known], max(lowest, 0.0) * LEAST_RELIABILITY, method=method)
+    lowest_cosine = max(lowest, 0.0) * LEAST_RELIABILITY
+    found = similar_centers(unit[known], lowest_cosine, method=method, ranks=ranks)
     first, second = known[found.first], known[found.second]
     agreement = _agreement(centers)
     trust = np.sqrt(reliability(centers.total, centers.count, agreement))
@@ -242,5 +251,4 @@ def apply_merges(identity: IntArray, merges: list[Merge]) -> IntArray:
             label = into[label]
         return label
 
-    labels, inverse = np.unique(identity, return_inverse=True)
-    return np.array([root(label) for label in labels.tolist()], dtype=np.int64)[inverse]
+    return renumbered(identity, {label: root(label) for label in into})

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.cleaning.centers import Centers, center_scores, sum_centers
+from openmfr.cleaning.config import CenterKind
 from openmfr.evaluation.comparisons import unit_vectors
 
 FloatArray = npt.NDArray[np.floating]
@@ -63,7 +64,7 @@ def score_own(
     identity: IntArray,
     keep: BoolArray,
     *,
-    center: str = "robust",
+    center: CenterKind = "robust",
     is_masked: BoolArray | None = None,
     seed: int = 0,
 ) -> OwnScores:
@@ -73,7 +74,7 @@ def score_own(
         embedding: One row for each image, any length, shape (N, D); may be memory-mapped.
         identity: Who is on each image, shape (N,).
         keep: Which images count, shape (N,).
-        center: One of `CENTERS`.
+        center: As in `CleanConfig`.
         is_masked: Which faces wear a mask, shape (N,); none by default.
         seed: Of the draw of strangers.
 

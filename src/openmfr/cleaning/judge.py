@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from openmfr.cleaning.changes import goes_on_as, renumbered
 from openmfr.data.labels import Labels
 from openmfr.data.noise import FLIP, OUTLIER, SPLIT, PlantedNoise
 from openmfr.errors import UserError
-
-#: How the reason of an image begins that came along when its identity was merged.
-MERGED = "merged from identity"
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -96,7 +94,7 @@ def judge(planted: PlantedNoise, cleaned: Labels) -> NoiseFound:
     is_outlier, is_flip = kind == OUTLIER, kind == FLIP
     unplanted = noisy.keep & ~is_outlier & ~is_flip
     went_on = goes_on_as(noisy, cleaned)
-    stayed = np.array([went_on.get(label, label) for label in noisy.identity.tolist()])
+    stayed = renumbered(noisy.identity, went_on)
     moved = noisy.keep & cleaned.keep & (cleaned.identity != stayed)
     dropped = noisy.keep & ~cleaned.keep
     owner = owners(cleaned.identity, truth, cleaned.keep & unplanted & ~moved)
@@ -124,24 +122,6 @@ def owners(identity: IntArray, truth: Labels, correct: BoolArray) -> dict[int, i
         np.stack([identity[correct], truth.identity[correct]]), axis=1, return_counts=True
     )
     order = np.argsort(counts, kind="stable")  # the most frequent is written last
-    return dict(zip(pairs[0, order].tolist(), pairs[1, order].tolist(), strict=True))
-
-
-def goes_on_as(before: Labels, after: Labels) -> dict[int, int]:
-    """Under which number each identity goes on that was merged into another.
-
-    Args:
-        before: The first table.
-        after: A descendant of it, whose reasons say which images came with their identity.
-    """
-    came_along = np.char.startswith(after.reason, MERGED)
-    rows = before.keep & came_along & (before.identity != after.identity)
-    if not rows.any():
-        return {}
-    pairs, counts = np.unique(
-        np.stack([before.identity[rows], after.identity[rows]]), axis=1, return_counts=True
-    )
-    order = np.argsort(counts, kind="stable")
     return dict(zip(pairs[0, order].tolist(), pairs[1, order].tolist(), strict=True))
 
 

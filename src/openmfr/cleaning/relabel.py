@@ -8,26 +8,33 @@ there, or a stranger, and then is dropped. Three things speak for a move, all of
 - the lead of the identity's own images over the other doubtful images: outliers of one person come
   in numbers, and are nearer to each other than to whomever they resemble.
 
-Their sum is the evidence, and one threshold decides. The last term is what makes the difference:
-at 3 % wrong moves it lets 94 instead of 89 of a hundred flips go home (docs/results.md).
+Their sum is the evidence, and one threshold decides.
 
 Source: our addition to paper section 2.2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.cleaning.center_search import nearest_centers
+from openmfr.cleaning.center_search import Method, nearest_centers
 from openmfr.cleaning.centers import Centers
 from openmfr.evaluation.comparisons import unit_vectors
+
+if TYPE_CHECKING:
+    from openmfr.distributed import Ranks
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+#: `nearest_centers` with a method and ranks.
+Nearest = Callable[..., tuple[IntArray, FloatArray]]
 
 #: Images whose mean speaks for an identity, and against it.
 _NEAREST = 3
@@ -80,6 +87,8 @@ def find_moves(
     centers: Centers,
     *,
     suspicion: float,
+    method: Method = "exact",
+    ranks: Ranks | None = None,
 ) -> Moves:
     """Find where images that may be under a wrong label would belong.
 
@@ -92,17 +101,20 @@ def find_moves(
         centers: Centres of the identities.
         suspicion: Images that are sure are looked at too if they score below this: those that
             another centre beats by `LEAST_LEAD` become doubtful. No stranger scores more.
+        method: How the nearest centres are found, as for `nearest_centers`.
+        ranks: Processes that share that search.
 
     Returns:
         One row for each image that is doubtful or became so, and has an identity to go to.
     """
     asked = np.flatnonzero(is_doubtful | (is_sure & (own_score < suspicion)))
+    nearest = partial(nearest_centers, method=method, ranks=ranks)
     unit = centers.unit()
     place = np.flatnonzero(np.isfinite(unit[:, 0]))
     if asked.size == 0 or place.size < 2:
         return Moves.none()
     label, best, second = _best_others(
-        unit_vectors(embedding, asked), identity[asked], unit[place], centers.identity[place]
+        np.asarray(embedding[asked]), identity[asked], unit[place], centers.identity[place], nearest
     )
     own = np.nan_to_num(own_score[asked].astype(np.float64), nan=-1.0)
     doubtful = is_doubtful[asked] | (best - own >= LEAST_LEAD)
@@ -110,16 +122,20 @@ def find_moves(
     best, second = best[doubtful], second[doubtful]
     member = is_sure.copy()
     member[asked] = False
-    lead = _lead_of_members(embedding, asked, label, identity, member)
+    lead = _lead_of_members(embedding, asked, label, identity, member, nearest)
     return Moves(image=asked, identity=label, evidence=2 * best - second + 2 * lead, score=best)
 
 
 def _best_others(
-    query: FloatArray, own: IntArray, centers: FloatArray, label: IntArray
+    query: FloatArray,
+    own: IntArray,
+    centers: FloatArray,
+    label: IntArray,
+    nearest: Nearest,
 ) -> tuple[IntArray, FloatArray, FloatArray]:
     """Label and score of the best identity other than the own, and the score of the next."""
     count = min(3, label.size)
-    index, score = nearest_centers(query, centers, count=count)
+    index, score = nearest(query, centers, count=count)
     score = np.where(label[index] == own[:, None], -np.inf, score)
     order = np.argsort(-score, axis=1, kind="stable")
     rows = np.arange(len(query))
@@ -133,13 +149,19 @@ def _best_others(
 
 
 def _lead_of_members(
-    embedding: FloatArray, image: IntArray, label: IntArray, identity: IntArray, member: BoolArray
+    embedding: FloatArray,
+    image: IntArray,
+    label: IntArray,
+    identity: IntArray,
+    member: BoolArray,
+    nearest: Nearest,
 ) -> FloatArray:
     """How much nearer the best images of an identity are than the nearest doubtful ones."""
-    unit = unit_vectors(embedding, image).astype(np.float32)
+    asked = np.asarray(embedding[image])
     rival = np.zeros(image.size)
     if image.size > 1:
-        _, score = nearest_centers(unit, unit, count=min(_NEAREST + 1, image.size))
+        count = min(_NEAREST + 1, image.size)
+        _, score = nearest(asked, asked, count=count)
         rival = score[:, 1:].mean(axis=1)  # the first is the image itself
     support = np.zeros(image.size)
     rows = np.flatnonzero(member)
@@ -151,6 +173,6 @@ def _lead_of_members(
         at = np.searchsorted(label[order], label[group[0]])
         members = rows[start[at] : stop[at]]
         if members.size:
-            score = unit[group] @ unit_vectors(embedding, members).T
+            score = unit_vectors(asked, group) @ unit_vectors(embedding, members).T
             support[group] = -np.sort(-score, axis=1)[:, :_NEAREST].mean(axis=1)
     return support - rival

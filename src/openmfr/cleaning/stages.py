@@ -6,6 +6,7 @@ A pass and the search for its thresholds are made of the same stages.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from openmfr.cleaning.inter import Candidates, find_candidates
 from openmfr.cleaning.intra import OwnScores, find_intra_threshold, score_own
 from openmfr.cleaning.relabel import Moves, find_moves
 from openmfr.data.labels import Labels
+
+if TYPE_CHECKING:
+    from openmfr.distributed import Ranks
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -84,7 +88,13 @@ def fit_images(
 
 
 def propose_merges(
-    embedding: FloatArray, labels: Labels, fit: Fit, *, lowest: float, method: Method = "exact"
+    embedding: FloatArray,
+    labels: Labels,
+    fit: Fit,
+    *,
+    lowest: float,
+    method: Method = "exact",
+    ranks: Ranks | None = None,
 ) -> Candidates:
     """Find pairs of identities that may be one, from the centres of images that fit.
 
@@ -94,12 +104,21 @@ def propose_merges(
         fit: From `fit_images`.
         lowest: The lowest threshold of interest, 0 to 1.
         method: How centres are searched, as for `similar_centers`.
+        ranks: Processes that share the search.
     """
     centers = sum_centers(embedding, labels.identity, labels.keep & ~fit.is_doubtful)
-    return find_candidates(centers, lowest, method=method)
+    return find_candidates(centers, lowest, method=method, ranks=ranks)
 
 
-def propose_moves(embedding: FloatArray, labels: Labels, fit: Fit, identity: IntArray) -> Moves:
+def propose_moves(
+    embedding: FloatArray,
+    labels: Labels,
+    fit: Fit,
+    identity: IntArray,
+    *,
+    method: Method = "exact",
+    ranks: Ranks | None = None,
+) -> Moves:
     """Find where doubtful images would belong.
 
     Args:
@@ -107,6 +126,8 @@ def propose_moves(embedding: FloatArray, labels: Labels, fit: Fit, identity: Int
         labels: Which images are kept.
         fit: From `fit_images` with the same identities.
         identity: Who is on them, after merging, shape (N,).
+        method: How centres are searched, as for `nearest_centers`.
+        ranks: Processes that share the search.
     """
     is_sure = labels.keep & ~fit.is_doubtful
     strangers = fit.own.strangers
@@ -118,4 +139,6 @@ def propose_moves(embedding: FloatArray, labels: Labels, fit: Fit, identity: Int
         fit.own.score,
         sum_centers(embedding, identity, is_sure),
         suspicion=float(np.quantile(strangers, _BEYOND_SUSPICION)) if strangers.size else -1.0,
+        method=method,
+        ranks=ranks,
     )

@@ -15,16 +15,21 @@ results").
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from openmfr.cleaning.config import CleanConfig
-from openmfr.cleaning.inter import apply_merges, merge_identities
+from openmfr.cleaning.inter import Candidates, apply_merges, merge_identities
 from openmfr.cleaning.judge import owners
+from openmfr.cleaning.relabel import Moves
 from openmfr.cleaning.stages import Fit, fit_images, propose_merges, propose_moves
 from openmfr.data.labels import Labels
 from openmfr.data.noise import FLIP, OUTLIER, SPLIT, NoiseConfig, PlantedNoise, plant_noise
+
+if TYPE_CHECKING:
+    from openmfr.distributed import Ranks
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -83,7 +88,12 @@ class Curve:
 
 
 def search_thresholds(
-    embedding: FloatArray, labels: Labels, fit: Fit, config: CleanConfig
+    embedding: FloatArray,
+    labels: Labels,
+    fit: Fit,
+    config: CleanConfig,
+    *,
+    ranks: Ranks | None = None,
 ) -> tuple[Curve, Curve]:
     """Search the thresholds for merging and for moving.
 
@@ -92,35 +102,45 @@ def search_thresholds(
         labels: The table to be cleaned.
         fit: Which of its images fit.
         config: What may be wrong.
+        ranks: Processes that share the searches.
 
     Returns:
         The curves for merging and for moving.
     """
-    planted = _plant(embedding, labels, fit, config)
+    planted = _plant(embedding, labels, fit, config, ranks)
     if planted is None:
         return (
             Curve.given(DEFAULT_INTER, config.wrong_merges),
             Curve.given(DEFAULT_RELABEL, config.wrong_moves),
         )
     noisy = planted.noisy
-    # The line between fitting and not is that of the real pass.
-    fixed = fit_images(embedding, noisy, config)
-    inter = _try_merges(embedding, planted, fixed, config)
-    candidates = propose_merges(embedding, noisy, fixed, lowest=inter.chosen)
+    noisy_fit = fit_images(embedding, noisy, config)
+    candidates = propose_merges(
+        embedding,
+        noisy,
+        noisy_fit,
+        lowest=float(_INTER_GRID[0]),
+        method=config.search,
+        ranks=ranks,
+    )
+    inter = _try_merges(planted, candidates, config)
     identity = apply_merges(noisy.identity, merge_identities(candidates, inter.chosen))
     again = fit_images(embedding, noisy, config, identity=identity)
-    return inter, _try_moves(embedding, planted, again, identity, config)
+    moves = propose_moves(embedding, noisy, again, identity, method=config.search, ranks=ranks)
+    return inter, _try_moves(planted, moves, identity, config)
 
 
 def _plant(
-    embedding: FloatArray, labels: Labels, fit: Fit, config: CleanConfig
+    embedding: FloatArray, labels: Labels, fit: Fit, config: CleanConfig, ranks: Ranks | None
 ) -> PlantedNoise | None:
     """Noise in the images that fit; None if there are too few people or images for it.
 
     Identities that are surely one person are merged before, or a half that finds its true other
     half would be counted as wrong.
     """
-    sure = propose_merges(embedding, labels, fit, lowest=_SURELY_ONE)
+    sure = propose_merges(
+        embedding, labels, fit, lowest=_SURELY_ONE, method=config.search, ranks=ranks
+    )
     identity = apply_merges(labels.identity, merge_identities(sure, _SURELY_ONE))
     base = labels.child(identity=identity).without(fit.is_doubtful, reason="doubtful")
     people, counts = np.unique(base.identity[base.keep], return_counts=True)
@@ -131,11 +151,8 @@ def _plant(
     return plant_noise(base, noise)
 
 
-def _try_merges(
-    embedding: FloatArray, planted: PlantedNoise, fit: Fit, config: CleanConfig
-) -> Curve:
+def _try_merges(planted: PlantedNoise, candidates: Candidates, config: CleanConfig) -> Curve:
     noisy, truth = planted.noisy, planted.truth
-    candidates = propose_merges(embedding, noisy, fit, lowest=float(_INTER_GRID[0]))
     correct = noisy.keep & (truth.identity >= 0) & ~np.isin(truth.reason, (OUTLIER, FLIP))
     owner = owners(noisy.identity, truth, correct)
     parts = np.unique(noisy.identity[truth.reason == SPLIT]).size
@@ -166,14 +183,9 @@ def _try_merges(
 
 
 def _try_moves(
-    embedding: FloatArray,
-    planted: PlantedNoise,
-    fit: Fit,
-    identity: IntArray,
-    config: CleanConfig,
+    planted: PlantedNoise, moves: Moves, identity: IntArray, config: CleanConfig
 ) -> Curve:
     noisy, truth = planted.noisy, planted.truth
-    moves = propose_moves(embedding, noisy, fit, identity)
     is_planted = np.isin(truth.reason, (OUTLIER, FLIP))
     owner = owners(identity, truth, noisy.keep & ~is_planted)
     shown = np.array([owner.get(label, -1) for label in moves.identity.tolist()])

@@ -1,4 +1,4 @@
-"""Where numba keeps compiled code, so that an edit never leaves older code in use.
+"""Code compiled by numba, kept on disk so that an edit never leaves older code in use.
 
 Numba looks at one file alone: code is compiled anew when the file of the function that was called
 has changed, not when the change is in another file that it calls. Our functions are spread over
@@ -8,14 +8,51 @@ files, so each keeps its code in a folder named after its file and all that this
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import re
 import shutil
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
-from typing import Final
+from threading import Lock
+from typing import Any, Final
+
+import numba
 
 _LENGTH: Final = 16
+_one_at_a_time: Final = Lock()
+
+
+def compiled(function: Callable[..., Any], *, fastmath: Collection[str] = ()) -> Any:
+    """Compile with numba, and keep the machine code on disk wherever that may be written.
+
+    That is a folder of `NUMBA_CACHE_DIR` if it is set, beside the source, or in the user's cache
+    folder. An edit in the function's file, or in any that this imports, compiles anew.
+
+    Args:
+        function: To compile.
+        fastmath: What LLVM may do against the rules of rounding, in its words.
+    """
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": set(fastmath),
+    }
+    source = Path(inspect.getfile(function))
+    config: Any = numba.config
+    with _one_at_a_time:
+        usual = config.CACHE_DIR
+        parent = Path(usual) if usual else None
+        folder = cache_folder(source, parent=parent) if source.is_file() else None
+        if folder is None:
+            return numba.njit(**options)(function)
+        # Numba asks where to keep the code when the function is decorated, not when it compiles.
+        config.CACHE_DIR = str(folder)
+        try:
+            return numba.njit(cache=True, **options)(function)
+        finally:
+            config.CACHE_DIR = usual
 
 
 def cache_folder(source: Path, *, parent: Path | None = None) -> Path | None:

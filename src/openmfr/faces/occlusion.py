@@ -28,8 +28,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from openmfr.faces.code_cache import compiled
 from openmfr.faces.geometry import Float32Array, face_model
-from openmfr.faces.rasteriser import compiled
 
 UInt8Array = npt.NDArray[np.uint8]
 Float64Array = npt.NDArray[np.float64]

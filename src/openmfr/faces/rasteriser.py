@@ -9,18 +9,12 @@ A triangle faces the viewer when its corners run clockwise as seen in the pictur
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Lock
-from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.faces.code_cache import cache_folder
+from openmfr.faces.code_cache import compiled
 
 Float32Array = npt.NDArray[np.float32]
 Int32Array = npt.NDArray[np.int32]
@@ -28,31 +22,6 @@ Int32Array = npt.NDArray[np.int32]
 #: How far outside a triangle, in barycentric units, a pixel's centre still belongs to it: rounding
 #: must not open gaps between neighbours.
 _TOLERANCE = 1e-6
-
-_one_at_a_time: Final = Lock()
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile with numba, and keep the machine code on disk wherever that may be written.
-
-    That is a folder of `NUMBA_CACHE_DIR` if it is set, beside the source, or in the user's cache
-    folder. An edit in the function's file, or in any that this imports, compiles anew; see
-    `code_cache`.
-    """
-    source = Path(inspect.getfile(function))
-    config: Any = numba.config
-    with _one_at_a_time:
-        usual = config.CACHE_DIR
-        parent = Path(usual) if usual else None
-        folder = cache_folder(source, parent=parent) if source.is_file() else None
-        if folder is None:
-            return numba.njit(nogil=True, error_model="numpy")(function)
-        # Numba asks where to keep the code when the function is decorated, not when it compiles.
-        config.CACHE_DIR = str(folder)
-        try:
-            return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-        finally:
-            config.CACHE_DIR = usual
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

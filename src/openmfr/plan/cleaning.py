@@ -1,9 +1,10 @@
 """What a cleaning pass will need before it begins: reading, products, time, and memory.
 
 A pass reads the embeddings a few times from front to back, which takes as long as the disk or the
-memory lets it, and multiplies each centre with each other, which grows with the square of the
-identities. Both are counted exactly; how fast a machine is has to be measured, and
-`benchmarks/cleaning.py` does.
+memory lets it, multiplies each centre with each other, which grows with the square of the
+identities, and each doubtful image with all centres and all other doubtful images. That is counted,
+but for the share of doubtful images, which nobody knows before; how fast a machine is has to be
+measured, and `benchmarks/cleaning.py` does.
 """
 
 from __future__ import annotations
@@ -14,9 +15,24 @@ from openmfr.errors import UserError, raise_together
 from openmfr.plan.planner import GIB
 from openmfr.plan.sizes import DatasetSize
 
-#: Readings of all embeddings in a pass: sums and scores, in the intra step with a second, weighted
-#: round, before relabelling, before merging, and of the result.
-READINGS = 8
+#: Readings to score all images against robust centres: sums and scores, and both again for each
+#: of six rounds of weights.
+_OF_FIT = 2 + 2 * 6
+
+#: Readings of all embeddings in a pass that searches its thresholds: images are scored before and
+#: after merging, of the table and of that with planted noise; sums for three searches of merges,
+#: two of moves; sums and scores of the result.
+READINGS = 4 * _OF_FIT + 3 + 2 + 2
+
+#: Searches over all pairs of centres: of identities that are surely one, in planted noise, and of
+#: the table.
+SEARCHES = 3
+
+#: Searches for the home of doubtful images: in planted noise, and of the table.
+_MOVE_SEARCHES = 2
+
+#: Bytes for each number of a doubtful image: as read, and twice in float32.
+_OF_DOUBTFUL = 2 + 4 + 4
 
 #: Bytes for each image: identity before and after, keep, two scores, weight.
 _OF_IMAGE = 8 + 8 + 1 + 4 + 4 + 4
@@ -31,18 +47,24 @@ class CleaningPlan:
 
     Attributes:
         read_bytes: What is read of the embeddings in all, float16.
-        multiply_adds: Products and sums of the search over all pairs of centres, of all ranks.
-        memory_bytes: Of each rank: sums, unit centres, their copy for the search, and columns of
-            images and identities. The embeddings are read from the file and not counted.
+        merge_multiply_adds: Products and sums of the searches over all pairs of centres, of all
+            ranks.
+        move_multiply_adds: The same of the searches for homes of doubtful images.
+        memory_bytes: Of each rank: sums, unit centres, their copy for the search, the embeddings of
+            doubtful images with their copy, and columns of images and identities. The other
+            embeddings are read from the file and not counted.
         read_seconds: Time of reading; None without its speed.
-        search_seconds: Time of the search, shared by all ranks; None without its speed.
+        merge_seconds: Time of the searches of merges, shared by all ranks; None without speed.
+        move_seconds: Time of those of moves.
     """
 
     read_bytes: int
-    multiply_adds: int
+    merge_multiply_adds: int
+    move_multiply_adds: int
     memory_bytes: int
     read_seconds: float | None
-    search_seconds: float | None
+    merge_seconds: float | None
+    move_seconds: float | None
 
 
 def plan_cleaning(
@@ -51,6 +73,7 @@ def plan_cleaning(
     dim: int = 512,
     ranks: int = 1,
     readings: int = READINGS,
+    doubtful: float = 0.1,
     gflops: float | None = None,
     read_gb_per_second: float | None = None,
 ) -> CleaningPlan:
@@ -61,6 +84,7 @@ def plan_cleaning(
         dim: Embedding dimension D.
         ranks: Processes that share the search, from 1. Each reads all embeddings.
         readings: How often a pass reads them.
+        doubtful: Share of the images that do not fit their identity.
         gflops: Speed of the search on one rank, 10⁹ floating-point operations a second; a
             multiply-add is two.
         read_gb_per_second: Speed of a pass over the embeddings, 10⁹ bytes a second.
@@ -71,13 +95,14 @@ def plan_cleaning(
     Example:
         >>> size = DatasetSize(images=42_000_000, identities=2_000_000)
         >>> planned = plan_cleaning(size, ranks=16, gflops=60, read_gb_per_second=2)
-        >>> round(planned.search_seconds), round(planned.read_seconds)
-        (2133, 172)
+        >>> round(planned.merge_seconds), round(planned.move_seconds), round(planned.read_seconds)
+        (6400, 55552, 1355)
     """
     numbers = {
         "embedding dimension": dim,
         "ranks": ranks,
         "readings": readings,
+        "doubtful": doubtful,
         "gflops": gflops,
         "read_gb_per_second": read_gb_per_second,
     }
@@ -95,16 +120,24 @@ def plan_cleaning(
             if value is not None and not value > 0
         ]
     )
+    suspects = int(doubtful * size.images)
+    merges = SEARCHES * (size.identities * (size.identities + 1) // 2) * dim
+    moves = _MOVE_SEARCHES * suspects * (size.identities + suspects) * dim
+    memory = (
+        3 * 4 * size.identities * dim
+        + _OF_DOUBTFUL * suspects * dim
+        + _OF_IDENTITY * size.identities
+        + _OF_IMAGE * size.images
+    )
     read = size.images * dim * 2 * readings
-    pairs = size.identities * (size.identities + 1) // 2
-    floats = 3 * size.identities * dim
-    memory = 4 * floats + _OF_IDENTITY * size.identities + _OF_IMAGE * size.images
     return CleaningPlan(
         read_bytes=read,
-        multiply_adds=pairs * dim,
+        merge_multiply_adds=merges,
+        move_multiply_adds=moves,
         memory_bytes=memory,
         read_seconds=None if read_gb_per_second is None else read / (read_gb_per_second * 1e9),
-        search_seconds=None if gflops is None else 2 * pairs * dim / (gflops * 1e9 * ranks),
+        merge_seconds=None if gflops is None else 2 * merges / (gflops * 1e9 * ranks),
+        move_seconds=None if gflops is None else 2 * moves / (gflops * 1e9 * ranks),
     )
 
 
@@ -125,20 +158,23 @@ def describe_cleaning(
     Example:
         >>> size = DatasetSize(images=1_000, identities=100)
         >>> describe_cleaning(plan_cleaning(size, gflops=10.0), size)["merge search"]
-        '5,050 pairs of centres, 0.000 TFLOP on each of 1 ranks: 0.0 s'
+        '5,050 pairs of centres, 3 times, 0.000 TFLOP on each of 1 ranks: 0.0 s'
     """
     memory = f"{planned.memory_bytes / GIB:.2f} GiB on each rank, beside the mapped embeddings"
     if memory_gib is not None:
         fits = planned.memory_bytes <= memory_gib * GIB
         memory += f"; {'fits' if fits else 'does not fit'} into {memory_gib:g} GiB"
-    work = 2 * planned.multiply_adds / ranks / 1e12
+    merging = 2 * planned.merge_multiply_adds / ranks / 1e12
+    moving = 2 * planned.move_multiply_adds / ranks / 1e12
     pairs = size.identities * (size.identities + 1) // 2
     return {
         "data": f"{size.images:,} images of {size.identities:,} identities",
         "reading": f"{planned.read_bytes / 1e9:,.1f} GB of embeddings"
         + _duration(planned.read_seconds),
-        "merge search": f"{pairs:,} pairs of centres, {work:,.3f} TFLOP on each of {ranks} ranks"
-        + _duration(planned.search_seconds),
+        "merge search": f"{pairs:,} pairs of centres, {SEARCHES} times, {merging:,.3f} TFLOP on "
+        f"each of {ranks} ranks" + _duration(planned.merge_seconds),
+        "move search": f"homes of doubtful images, {_MOVE_SEARCHES} times, {moving:,.3f} TFLOP on "
+        f"each of {ranks} ranks" + _duration(planned.move_seconds),
         "memory": memory,
     }
 

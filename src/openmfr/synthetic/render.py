@@ -18,7 +18,8 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from openmfr.faces.align import TEMPLATE_SIZE, similarity, template
-from openmfr.faces.rasteriser import Raster, compiled, rasterise
+from openmfr.faces.code_cache import compiled
+from openmfr.faces.rasteriser import Raster, rasterise
 from openmfr.synthetic.glasses import glasses_mesh
 from openmfr.synthetic.hair import wear
 from openmfr.synthetic.head import head_model, vertex_normals, weighted_sum

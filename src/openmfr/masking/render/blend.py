@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.faces.rasteriser import compiled
+from openmfr.faces.code_cache import compiled
 from openmfr.masking.render.draw import NOTHING
 from openmfr.masking.render.light import BLUR, LIGHT, NOISE, light_readings, skin_likeness
 

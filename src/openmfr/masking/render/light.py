@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
+from openmfr.faces.code_cache import compiled
 from openmfr.faces.geometry import face_model
-from openmfr.faces.rasteriser import compiled
 from openmfr.masking.render.camera import luminance, read_levels, read_sharpness, read_variety
 from openmfr.masking.render.surface import Int32Array, border_loops
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.faces.rasteriser import compiled
+from openmfr.faces.code_cache import compiled
 from openmfr.masking.render.hull import look_up
 from openmfr.masking.render.light import light_readings, skin_likeness
 from openmfr.masking.render.shade import light_colour

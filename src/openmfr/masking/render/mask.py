@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
+from openmfr.faces.code_cache import compiled
 from openmfr.faces.geometry import VERTICES, face_model
-from openmfr.faces.rasteriser import compiled
 from openmfr.masking.render.blend import blend, margin
 from openmfr.masking.render.draw import GROUP, draw_canvas, draw_face
 from openmfr.masking.render.hull import find_pose, lay_hull, place_sheet

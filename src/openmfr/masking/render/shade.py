@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.faces.rasteriser import compiled
+from openmfr.faces.code_cache import compiled
 from openmfr.masking.render.camera import luminance
 from openmfr.masking.render.draw import GROUP, GROUP_SIZE, SAMPLES
 from openmfr.masking.render.light import (

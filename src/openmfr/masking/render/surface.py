@@ -23,8 +23,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from openmfr.faces.code_cache import compiled
 from openmfr.faces.geometry import VERTICES, face_model
-from openmfr.faces.rasteriser import compiled
 from openmfr.masking.template import AXIS_Z, Outline
 
 Int32Array = npt.NDArray[np.int32]
