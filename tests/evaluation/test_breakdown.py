@@ -118,6 +118,9 @@ def test_what_cannot_be_measured_is_a_note_unless_it_was_all_that_was_asked_for(
     alone = Traits(people={"region": np.full(REGION.size, "")}, asked=("region",))
     with pytest.raises(UserError, match="no pair that belongs to one"):
         break_down(compared, alone, fmrs=(0.05,))
+    for fmr in (0.0, 2.0):
+        with pytest.raises(UserError, match=f"fmr: found {fmr:g}"):
+            break_down(compared, masked, fmrs=(0.05,), fmr=fmr)
 
 
 def test_traits_come_from_labels_store_and_table(tmp_path: Path) -> None:
@@ -137,6 +140,11 @@ def test_traits_come_from_labels_store_and_table(tmp_path: Path) -> None:
     assert traits.masks["mask_colour"].tolist()[:3] == ["", "red", UNKNOWN]
     assert traits.is_masked is not None
     assert traits.is_masked.tolist()[:3] == [False, True, True]
+    named = Traits.of(store, labels, {"mask": style})
+    assert named.masks["mask"].tolist()[:3] == ["", "cloth", UNKNOWN]
+    assert "mask" not in named.people
+    worn = Traits.of(store, None, {"mask": style}).stacked(Traits())
+    assert worn.masks["mask"].tolist() == 12 * [""] + style.tolist()
     stacked = Traits(people=traits.people).stacked(traits)
     assert stacked.is_masked is not None
     assert stacked.is_masked[:12].sum() == 0

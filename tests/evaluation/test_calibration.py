@@ -141,6 +141,27 @@ def test_ties_at_the_top_leave_no_tail_to_follow() -> None:
         calibration.threshold(0.01)
 
 
+def test_no_threshold_lies_above_the_largest_cosine() -> None:
+    """A model that takes strangers for one person has no threshold for small rates."""
+    close = np.minimum(0.6 + np.random.default_rng(0).exponential(0.05, 5_000), 0.999)
+    calibration = Calibration.fit(impostors(close), replicates=20)
+    part = calibration.conditions["all"]
+    assert part.lowest_measured / EXTRAPOLATION < part.lowest < part.lowest_measured
+    last = calibration.threshold(part.lowest)
+    assert last.score == pytest.approx(1.0)
+    assert last.score <= 1
+    assert last.is_extrapolated
+    beyond = part.lowest / 2
+    with pytest.raises(UserError, match="of which the tail reaches 1, the largest score"):
+        calibration.threshold(beyond)
+    with pytest.raises(UserError, match=r"fpir: found .*the tail reaches 1, the largest score"):
+        calibration.threshold_for_gallery(beyond, 1)
+    # No score is left without an answer.
+    assert calibration.fmr(1.0).fmr == pytest.approx(part.lowest)
+    for fmr in np.geomspace(part.lowest, 0.9, 50).tolist():
+        assert calibration.threshold(fmr).score <= 1
+
+
 def test_too_few_pairs_and_broken_scores_are_refused() -> None:
     with pytest.raises(UserError, match="condition all: found 199 impostor pairs"):
         Calibration.fit(impostors(normal(199)))
@@ -163,6 +184,8 @@ def test_a_calibration_is_the_same_after_it_was_written_and_read(tmp_path: Path)
         (lambda table: table["score"].reverse(), "out of order"),
         (lambda table: table["fmr"].pop(), "out of order"),
         (lambda table: table.pop("scale"), "other fields"),
+        (lambda table: table.update(scale="wide"), "something else than numbers"),
+        (lambda table: table["score"].__setitem__(0, None), "something else than numbers"),
     ],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, change: object, found: str) -> None:
@@ -193,8 +216,12 @@ def test_a_larger_gallery_needs_a_higher_threshold_until_there_is_none() -> None
     assert scores == sorted(set(scores))
     with pytest.raises(UserError, match=r"0\.1 in a gallery of 1,000,000: fmr 1\.1e-07"):
         calibration.threshold_for_gallery(0.1, 1_000_000)
-    for fpir, size in ((0.0, 10), (1.0, 10), (0.1, 0)):
-        with pytest.raises(UserError, match="fpir, size"):
+    for fpir, size, message in (
+        (0.0, 10, "fpir: found 0"),
+        (1.0, 10, "fpir: found 1"),
+        (0.1, 0, "size of a gallery: found 0"),
+    ):
+        with pytest.raises(UserError, match=message):
             calibration.threshold_for_gallery(fpir, size)
 
 

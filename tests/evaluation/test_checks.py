@@ -106,14 +106,17 @@ def test_paths_of_another_machine_and_other_file_endings_are_the_same_images() -
     assert np.array_equal(found, embeddings())
 
 
-def test_two_folders_of_one_name_are_told(tmp_path: Path) -> None:
+def test_two_folders_of_one_name_or_of_two_stores_are_told(tmp_path: Path) -> None:
     def embedded(path: Path) -> Embeddings:
         part = object.__new__(Embeddings)
-        part.path = path
+        part.path = part.store_path = path
+        part.store_fingerprint = path.name
         return part
 
     first, second = embedded(tmp_path / "a" / "base"), embedded(tmp_path / "b" / "base")
     assert name_folders([first]) == {"base": first}
+    with pytest.raises(UserError, match="other: found embeddings of the store"):
+        name_folders([first, embedded(tmp_path / "other")])
     with pytest.raises(UserError, match="two folders of one name, base"):
         name_folders([first, second])
 

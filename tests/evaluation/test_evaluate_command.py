@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from openmfr.cli.main import main
@@ -50,6 +52,23 @@ def test_identities_are_sampled_from_what_the_labels_keep(
     assert "of 12 people" in capsys.readouterr().out
 
 
+def test_models_stand_side_by_side_with_paired_differences(
+    embedded: Embeddings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, other = embedded.path.parent / "report", embedded.path.parent / "other"
+    shutil.copytree(embedded.path, other)
+    array = np.load(other / "embeddings.npy")
+    rng = np.random.default_rng(0)
+    np.save(other / "embeddings.npy", array + rng.normal(0, 40, array.shape).astype(np.float32))
+    words = ["evaluate", "identities", str(embedded.path), str(other), "--fmr", "0.1"]
+    assert main([*words, "--out", str(out), "--replicates", "20"]) == 0
+    printed = capsys.readouterr().out
+    assert "other minus embeddings, in percentage points, paired" in printed
+    (table,) = json.loads((out / "report.json").read_text())["differences"]
+    cell = table["rows"]["all"][0]
+    assert f"pairs all: Accuracy {100 * cell['value']:.2f} [" in printed
+
+
 def test_mistakes_are_one_clear_line(
     embedded: Embeddings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +79,7 @@ def test_mistakes_are_one_clear_line(
         ("identities", folder, folder): "two folders of one name",
         ("identities", str(embedded.path.parent)): "no readable folder of embeddings",
         ("pairs", folder, "--pairs", "missing.csv"): "missing.csv: found no readable text",
+        ("pairs", folder, "--pairs", str(pair_list(embedded).parent)): "give the list itself: ",
     }
     for words, message in mistakes.items():
         assert main(["evaluate", *words, "--out", out]) == 2

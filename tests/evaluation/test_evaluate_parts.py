@@ -91,10 +91,9 @@ def test_the_insightface_track_says_which_parts_it_cannot_measure(
     assert "refused" in found["score"]["embeddings"]["flag"]
 
 
-def test_templates_are_pooled_and_measured(
-    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    meta = embedded.path.parent / "IJBC" / "meta"
+def template_lists(folder: Path, sources: list[str]) -> int:
+    """Write lists of templates of two images each, all compared with all; their number."""
+    meta = folder / "IJBC" / "meta"
     meta.mkdir(parents=True)
     files = [Path(name).name for name in sources]
     lines = [f"{name} {i // 2 + 1} {i}" for i, name in enumerate(files)]
@@ -102,20 +101,122 @@ def test_templates_are_pooled_and_measured(
     templates = len(files) // 2
     pairs = [f"{a + 1} {b + 1} {int(a // 2 == b // 2)}" for a in range(templates) for b in range(a)]
     (meta / "ijbc_template_pair_label.txt").write_text("\n".join(pairs))
-    words = ["evaluate", "ijb", str(embedded.path), "--meta", str(meta), "--out", str(out)]
-    assert main([*words, "--no-detector-score", "--fmr", "0.1", *QUICK]) == 0
-    assert f"{templates} templates" in capsys.readouterr().out
-    assert report(out)["results"]["embeddings"]["rates"][0]["tar"]["value"] is not None
+    return templates
 
 
-def test_mates_are_looked_for_among_distractors(
+def test_templates_are_pooled_and_models_compared(
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    near = embedded.path.parent
+    templates = template_lists(near, sources)
+    words = ["evaluate", "ijb", str(embedded.path), noisy(embedded, "other"), "--out", str(out)]
+    words += ["--meta", str(near / "IJBC" / "meta"), "--no-detector-score", "--fmr", "0.1", *QUICK]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert f"embeddings: {templates} templates" in printed
+    found = report(out)
+    tars = [found["results"][m]["rates"][0]["tar"]["value"] for m in ("embeddings", "other")]
+    (table,) = found["differences"]
+    (cell,) = table["rows"]["other"]
+    assert cell["value"] == pytest.approx(tars[1] - tars[0])
+    assert f"system other: FAR 10 % {100 * cell['value']:.2f}" in printed
+
+
+def test_mates_are_looked_for_among_distractors_by_several_models(
     embedded: Embeddings, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    both = [str(embedded.path), noisy(embedded, "other")]
+    words = ["evaluate", "megaface", *both, "--distractors", *both, "--max-rank", "3"]
+    assert main([*words, "--out", str(out), *QUICK]) == 0
+    printed = capsys.readouterr().out
+    assert "rank 1  " in printed
+    found = report(out)
+    rates = [[rate["value"] for rate in found["results"][m]["rates"]] for m in found["results"]]
+    assert rates[0] == sorted(rates[0])
+    (table,) = found["differences"]
+    cells = [row[0] for row in table["rows"].values()]
+    assert [cell["value"] for cell in cells] == [b - a for a, b in zip(*rates, strict=True)]
+    assert f"rank 3: other {100 * cells[2]['value']:.2f} [" in printed
+
+
+def test_a_list_puts_probes_in_its_own_order(embedded: Embeddings, out: Path) -> None:
+    """All images in another order, with other names: who is who comes from the list alone."""
+    sources, near = embedded.open_store().column("source"), embedded.path.parent
+    listed = near / "probes.json"
+    names = [source.split("/")[0] for source in sources]
+    listed.write_text(json.dumps({"path": sources[::-1], "id": names[::-1]}))
     words = ["evaluate", "megaface", str(embedded.path), "--distractors", str(embedded.path)]
-    assert main([*words, "--out", str(out), "--max-rank", "3", *QUICK]) == 0
-    assert "rank 1" in capsys.readouterr().out
-    rates = [rate["value"] for rate in report(out)["results"]["embeddings"]["rates"]]
-    assert rates == sorted(rates)
+    rates = []
+    for more in ([], ["--probe-list", str(listed)]):
+        assert main([*words, *more, "--out", str(out), "--max-rank", "5", *QUICK]) == 0
+        rates.append([rate["value"] for rate in report(out)["results"]["embeddings"]["rates"]])
+    assert rates[0] == rates[1]
+
+
+def test_numbers_out_of_range_are_refused_by_every_protocol_before_it_begins(
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, near = str(embedded.path), embedded.path.parent
+    template_lists(near, sources)
+    rows = [[name, str(i % 2), "wild", "mask"] for i, name in enumerate(sources)]
+    table = written(near / "i.csv", [["path", "is_masked", "scene", "test_set"], *rows])
+    listed = written(near / "p.csv", [["path_a", "path_b", "genuine"], [*sources[:2], "1"]])
+    parts: dict[str, tuple[str, ...]] = {
+        "pairs": ("--pairs", listed),
+        "identities": (),
+        "all": (),
+        "calibration": (),
+        "ijb": ("--meta", str(near / "IJBC" / "meta")),
+        "megaface": ("--distractors", folder),
+        "webface260m": ("--images", table),
+        "insightface": ("--images", table),
+    }
+    wrong = {
+        ("--replicates", "-1"): "replicates: found -1; allowed: integers from 0",
+        ("--seed", "-1"): "seed: found -1; allowed: integers from 0",
+        ("--fmr", "0"): "fmr: found 0; allowed: at least one, each above 0 and below 1",
+        ("--fmr", "2"): "fmr: found 2; allowed: at least one, each above 0 and below 1",
+    }
+    for part, words in parts.items():
+        for flag, message in wrong.items():
+            if flag[0] == "--fmr" and part in ("megaface", "insightface"):
+                continue
+            assert main(["evaluate", part, folder, *words, *flag, "--out", str(out)]) == 2
+            assert message in capsys.readouterr().err, (part, flag)
+    assert not out.exists()
+
+
+def test_all_pairs_tell_masks_of_a_table_apart_and_say_what_they_cannot(
+    embedded: Embeddings, out: Path, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    look = ["", "cloth", "kn95", ""]
+    rows = [[name, "rare" if i == 1 else look[i % 4]] for i, name in enumerate(sources)]
+    table = written(embedded.path.parent / "masks.csv", [["path", "mask"], *rows])
+    words = ["evaluate", "all", str(embedded.path), "--images", table, "--by", "mask"]
+    assert main([*words, "--out", str(out), "--fmr", "0.1", *QUICK]) == 0
+    results = report(out)["results"]["embeddings"]
+    names = ["uu", "mu", "mm", "mask cloth, mu", "mask kn95, mu", "mask rare, mu"]
+    assert list(results) == names
+    assert results["uu"]["genuine_pairs"] == 12
+    assert results["mask kn95, mu"]["genuine_pairs"] == 24
+    parts = [results[name]["impostor_pairs"] for name in names[3:]]
+    assert sum(parts) == results["mu"]["impostor_pairs"]
+    rows = [[name, f"only {i}" if i < 4 else "all"] for i, name in enumerate(sources)]
+    table = written(embedded.path.parent / "groups.csv", [["path", "region"], *rows])
+    words = ["evaluate", "all", str(embedded.path), "--images", table, "--by", "region"]
+    assert main([*words, "--out", str(out), "--fmr", "0.1", *QUICK]) == 0
+    assert "note: region only 0 has no genuine pairs and is not meas" in capsys.readouterr().out
+    assert list(report(out)["results"]["embeddings"]) == ["all", "region all"]
+
+
+def noisy(embedded: Embeddings, name: str) -> str:
+    """The embeddings of a worse model of the same name, with noise."""
+    folder = embedded.path.parent / name
+    shutil.copytree(embedded.path, folder)
+    array = np.load(folder / "embeddings.npy")
+    rng = np.random.default_rng(0)
+    np.save(folder / "embeddings.npy", array + rng.normal(0, 30, array.shape).astype(np.float32))
+    return str(folder)
 
 
 def test_mistakes_are_one_clear_line(
@@ -131,11 +232,15 @@ def test_mistakes_are_one_clear_line(
     again = written(near / "again.csv", [["path", "is_masked", "scene"], *twice])
     slip = [[name, "1", "wlid"] for name in sources]
     typo = written(near / "typo.csv", [["path", "is_masked", "scene"], *slip])
+    full = written(near / "full.csv", [["path", "mask"], *([name, "cloth"] for name in sources)])
     nobody = near / "nobody.json"
     nobody.write_text(json.dumps({"path": sources}))
     odd = written(near / "odd.csv", [["path", "is_masked", "scene"], *rows])
     mistakes = {
         ("all", folder, "--by", "group"): "--by: found group",
+        ("all", folder, "--images", full, "--by", "mask"): "column mask: found a mask on every im",
+        ("megaface", folder, "--distractors"): "--distractors: found 0 folders; allowed: 1",
+        ("megaface", folder, "--distractors", folder, "--max-rank", "0"): "choose another last",
         ("webface260m", folder, "--images", header): "header.csv, header: found path, sceen",
         ("webface260m", folder, "--images", other): "48 images of the store not listed",
         ("webface260m", folder, "--images", odd): "is_masked: found yes",

@@ -162,7 +162,7 @@ def test_a_calibration_is_written_shown_and_loaded_again(
     measured, _, refused = found["thresholds"]["uu"]
     assert measured["threshold"] == calibration.threshold(0.1, "uu").score
     assert refused["threshold"] is None
-    assert refused["flag"].startswith("refused: below")
+    assert refused["flag"].startswith("refused: FMR 1e-06 is below")
     small, large = found["galleries"]["uu"]
     assert small["threshold"] == calibration.threshold_for_gallery(0.01, 3, "uu").score
     assert large["threshold"] is None
@@ -191,6 +191,60 @@ def test_without_masks_there_is_one_condition_and_labels_tell_masks(
     }
 
 
+def test_a_table_tells_the_masks_of_a_calibration(
+    sets: Sets, say: Say, embedded: Embeddings
+) -> None:
+    sources = embedded.open_store().column("source")
+    rows = [f"{source},{'cloth' if i % 2 else ''}" for i, source in enumerate(sources)]
+    table = sets.out.parent / "masks.csv"
+    table.write_text("\n".join(["path,mask_style", *rows]), encoding="utf-8")
+    words = ["--images", str(table), "--by", "mask_style", "--replicates", "0"]
+    _, found = say("calibration", sets.bare, *words)
+    assert {name: part["impostor_pairs"] for name, part in found["ranges"].items()} == {
+        "uu": 264,
+        "mu": 528,
+        "mm": 264,
+    }
+
+
+def test_a_calibration_is_described_by_its_file_and_by_its_folder(
+    sets: Sets, say: Say, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say("calibration", sets.bare, "--masked", sets.masked, "--replicates", "5")
+    moved = sets.out.parent / "gate.json"
+    moved.write_bytes((sets.out / "calibration.json").read_bytes())
+    shown = []
+    for path in (sets.out, sets.out / "calibration.json", moved):
+        assert main(["inspect", str(path)]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] == shown[2]
+    lines = " ".join(shown[0].split())
+    assert "kind calibration" in lines
+    assert "model colour" in lines
+    assert "condition uu 1,056 impostor pairs of 12 people; measured to FMR 0.95 %" in lines
+    assert main(["inspect", str(sets.out), "--check"]) == 2
+    assert "found a calibration; allowed: a store" in capsys.readouterr().err
+    (sets.out / "calibration.json").write_text('{"format_version": 1, "model": 3}')
+    assert main(["inspect", str(sets.out)]) == 2
+    assert "found no conditions" in capsys.readouterr().err
+
+
+def test_embeddings_of_two_stores_do_not_stand_side_by_side(
+    sets: Sets, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The masked store has as many images: their rates would look fine."""
+    assert main(["evaluate", "identities", sets.bare, sets.masked, "--out", str(sets.out)]) == 2
+    assert "those of the same faces with masks go with --masked" in capsys.readouterr().err
+
+
+def test_what_is_taken_apart_is_printed_below_its_model(sets: Sets, say: Say) -> None:
+    words = ["identities", sets.bare, "--images", sets.images, "--by", "region"]
+    printed, _ = say(*words, "--replicates", "0", "--fmr", "0.1")
+    starts = ("embeddings: 72 genuine", "embeddings by region: at one", "report: ")
+    found = [printed.index(start) for start in starts]
+    assert found == sorted(found)
+
+
 def test_mistakes_are_one_clear_line(sets: Sets, capsys: pytest.CaptureFixture[str]) -> None:
     mistakes = {
         ("identities", sets.bare, "--by", "region"): "--by: found region; allowed: columns of",
@@ -198,9 +252,11 @@ def test_mistakes_are_one_clear_line(sets: Sets, capsys: pytest.CaptureFixture[s
         ("identities", sets.bare, "--images", sets.images, "--by", "regoin"): "header: found path",
         ("identities", sets.bare, "--reference", "x"): "no group of people is known",
         ("calibration", sets.bare, "--pairs", "100"): "condition all: found 100 impostor pairs",
-        ("calibration", sets.bare, "--pairs", "0"): "0 pairs wanted",
-        ("calibration", sets.bare, "--fpir", "2"): "fpir, size: found 2",
+        ("calibration", sets.bare, "--pairs", "0"): "pairs: found 0",
+        ("calibration", sets.bare, "--fpir", "2"): "fpir: found 2",
         ("calibration", sets.bare, "--masked", sets.bare): "does not say who wears a mask",
+        ("calibration", sets.bare, "--galleries", "0"): "size of a gallery: found 0",
+        ("identities", sets.bare, "--common-fmr", "0"): "fmr: found 0",
     }
     for words, message in mistakes.items():
         assert main(["evaluate", *words, "--replicates", "5", "--out", str(sets.out)]) == 2

@@ -38,6 +38,13 @@ def test_draws_depend_on_the_seed_and_not_on_the_names_of_identities() -> None:
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.parametrize(("replicates", "seed"), [(-1, 0), (10, -1)])
+def test_draws_that_cannot_be_made_are_refused(replicates: int, seed: int) -> None:
+    pairs = np.arange(3)
+    with pytest.raises(UserError, match=r"(replicates|seed): found -1; allowed: integers from 0"):
+        resample_identities(lambda w: w, pairs, pairs, replicates=replicates, seed=seed)
+
+
 def simulated_people(
     people: int, rng: np.random.Generator, *, impostor_pairs: int | None = None
 ) -> tuple[Floats, Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:

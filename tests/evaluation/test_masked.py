@@ -74,8 +74,18 @@ def test_a_store_that_says_nothing_of_masks_is_refused(tmp_path: Path) -> None:
 
 def test_a_recogniser_does_not_differ_from_itself() -> None:
     compared = pairs().compare(embeddings(noise=1.0), IDENTITY)
-    for name, difference in measure_difference(compared, compared, replicates=50).items():
-        assert (difference.value, difference.low, difference.high) == (0, 0, 0), name
+    found = measure_difference(compared, compared, fmrs=(0.5, 0.1, 0.01), replicates=50)
+    for name in ("accuracy", "eer", "auc", "fnmr@0.5", "fnmr@0.1"):
+        assert (found[name].value, found[name].low, found[name].high) == (0, 0, 0), name
+
+
+def test_a_difference_is_as_trustworthy_as_the_rates_that_it_is_made_of() -> None:
+    compared = pairs().compare(embeddings(noise=1.0), IDENTITY)
+    found = measure_difference(compared, compared, fmrs=(0.5, 0.1, 0.01), replicates=50)
+    assert found["fnmr@0.5"].flag == ""
+    assert found["fnmr@0.1"].flag == "rests on 2 expected false matches"
+    assert found["fnmr@0.01"].is_refused
+    assert found["fnmr@0.01"].flag == "refused: needs at least 100 impostor pairs, has 20"
 
 
 def test_a_paired_interval_shows_a_difference_that_two_own_intervals_hide() -> None:

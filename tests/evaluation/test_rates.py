@@ -115,6 +115,11 @@ def test_perfect_separation_has_no_error_and_useless_scores_have_one_half() -> N
     assert (eer(same, same), auc(same, same)) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("count", [7, 53, 1_001])
+def test_the_auc_of_perfect_scores_is_one_and_not_nearly_one(count: int) -> None:
+    assert auc(np.linspace(0.5, 1, count), np.linspace(-1, 0.4, count + 6)) == 1
+
+
 def test_tar_at_far_says_the_same_as_fnmr_at_fmr() -> None:
     genuine, impostor = drawn_scores(0, 3)
     fnmr = fnmr_at_fmr(genuine, impostor, fmr=0.05).fnmr

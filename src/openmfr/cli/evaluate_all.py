@@ -14,7 +14,7 @@ def main(
     out: Path,
     labels: Path | None = None,
     images: Path | None = None,
-    by: str | None = None,
+    by: tuple[str, ...] = (),
     store: Path | None = None,
     fmr: tuple[float, ...] = (1e-4, 1e-5, 1e-6),
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -26,8 +26,8 @@ def main(
 
     Nothing is sampled, and the pairs are never held: a set of 57,715 images makes 1.7 billion.
 
-    Where the labels say who wears a mask, unmasked faces are compared with each other (uu), masked
-    with unmasked ones (mu), and masked ones (mm).
+    Where labels or a table say who wears a mask, unmasked faces are compared with each other (uu),
+    masked with unmasked ones (mu), and masked ones (mm).
 
     Example: openmfr evaluate all embeddings --out report --fmr 1e-4 1e-5
 
@@ -47,8 +47,10 @@ def main(
         out: Folder for report.html, report.md and report.json.
         labels: Who is on each image, and who wears a mask; what it does not keep is left out. The
             identity names that the store was made with by default.
-        images: CSV with a column path, and the one that --by names.
-        by: Column of IMAGES: the images of each of its values are compared with each other too.
+        images: CSV with a column path, and those that --by names.
+        by: Columns of IMAGES: the images of each group in one are compared with each other too. A
+            column mask, or one whose name begins with mask_, says who wears which mask, with an
+            empty cell for a bare face: the masks of each look are compared with bare faces.
         store: Where the embedded store lies now, if it was moved.
         fmr: False match rates at which to give FNMR and TAR.
         precision: What screens the pairs; the figures are the same. bfloat16 takes half the time on
@@ -58,42 +60,25 @@ def main(
         seed: Of the draws.
     """
     from openmfr.cli.evaluating import (
+        check_numbers,
         checked,
-        columns_of,
         left_out,
         named_arrays,
         open_labels,
+        say_all_pairs,
         told,
-        write_and_say,
     )
-    from openmfr.errors import UserError
-    from openmfr.evaluation.all_pairs.rates import group_sets, masked_sets, measure_sets
+    from openmfr.cli.traits import open_traits
+    from openmfr.evaluation.all_pairs.sets import measurable_sets, measure_sets, trait_sets
     from openmfr.evaluation.checks import order_suspicion
 
-    if (by is None) != (images is None):
-        raise UserError(
-            where="--by",
-            found=by or "nothing",
-            allowed="a column of the table that --images names; or neither of them",
-            next_step="openmfr evaluate all … --images images.csv --by group",
-        )
-    opened, arrays, images_store = named_arrays(embeddings, store)
-    table = open_labels(labels, images_store)
+    check_numbers(fmr, replicates=replicates, seed=seed)
+    opened, arrays, faces = named_arrays(embeddings, store)
+    table = open_labels(labels, faces)
     keep = table.keep & (table.identity >= 0)
-    sets = {"all": (keep, keep)}
-    if (table.is_masked & keep).any():
-        sets = {
-            name: (first & keep, second & keep)
-            for name, (first, second) in masked_sets(table.is_masked).items()
-        }
-    if images is not None and by is not None:
-        groups = group_sets(columns_of(images, images_store, [by])[by])
-        sets |= {
-            f"{by} {name}": (first & keep, second & keep)
-            for name, (first, second) in groups.items()
-            if name
-        }
-    described = checked(opened, images_store.column("source"), keep)
+    traits = open_traits(faces, table, images=images, by=by)
+    sets, unmeasured = measurable_sets(table.identity, trait_sets(traits, keep, by=by))
+    described = checked(opened, faces.column("source"), keep)
     doubts = {name: order_suspicion(array, table.identity, keep) for name, array in arrays.items()}
     results = {
         model: measure_sets(
@@ -108,9 +93,9 @@ def main(
         )
         for model, array in arrays.items()
     }
-    write_and_say(
+    say_all_pairs(
         results,
-        images_store,
+        faces,
         out,
         title=f"All pairs of {int(keep.sum()):,} images",
         configuration={
@@ -119,5 +104,5 @@ def main(
             "seed": seed,
             "embeddings": described,
         },
-        notes=[*left_out(keep), *told(doubts)],
+        notes=[*left_out(keep), *unmeasured, *told(doubts)],
     )

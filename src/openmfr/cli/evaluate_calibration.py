@@ -14,6 +14,8 @@ def main(
     out: Path,
     masked: Path | None = None,
     labels: Path | None = None,
+    images: Path | None = None,
+    by: tuple[str, ...] = (),
     store: Path | None = None,
     pairs: int = 1_000_000,
     fmr: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
@@ -38,6 +40,9 @@ def main(
         masked: Embeddings of the same images with masks (openmfr mask render) by the same model.
         labels: Who is on each image, and who wears a mask; only what it keeps is compared. The
             identity names that the store was made with by default.
+        images: CSV with a column path, and those that --by names.
+        by: Columns of IMAGES that say who wears a mask, where labels do not: mask, or names that
+            begin with mask_, with an empty cell for a bare face.
         store: Where the embedded store lies now, if it was moved.
         pairs: Impostor pairs to sample; all, if there are no more.
         fmr: False match rates to show thresholds for.
@@ -46,27 +51,35 @@ def main(
         replicates: Draws of identities for the 95 % intervals.
         seed: Of the draws and the sampled pairs.
     """
-    from openmfr.cli.evaluating import open_labels
+    from openmfr.cli.evaluating import check_numbers, open_labels, say
+    from openmfr.cli.traits import open_traits
     from openmfr.embed import Embeddings
+    from openmfr.evaluation.calibration import FILE, fmr_for_fpir
     from openmfr.evaluation.calibration_report import (
-        FILE,
         calibration_summary,
         write_calibration_report,
     )
     from openmfr.evaluation.evaluate import calibrate
 
+    check_numbers(fmr, replicates=replicates, seed=seed)
+    for size in galleries:
+        fmr_for_fpir(fpir, size)  # says what is out of range before a long calibration
     opened = Embeddings(embeddings)
     faces = opened.open_store(store)
+    table = open_labels(labels, faces)
+    covered = Embeddings(masked) if masked else None
+    worn = covered.open_store() if covered else None
     calibration = calibrate(
         opened,
         faces,
-        open_labels(labels, faces),
-        masked=Embeddings(masked) if masked else None,
+        table,
+        masked=covered,
+        traits=open_traits(faces, table, images=images, by=by, masked=worn),
         pairs=pairs,
         replicates=replicates,
         seed=seed,
     )
-    report = write_calibration_report(
+    write_calibration_report(
         out,
         calibration,
         title=f"Calibration of {embeddings.resolve().name}",
@@ -81,6 +94,4 @@ def main(
         fpir=fpir,
         galleries=galleries,
     )
-    print(calibration_summary(calibration, fmr))
-    print(f"calibration: {out / FILE}")
-    print(f"report: {report}")
+    say([calibration_summary(calibration, fmr), f"calibration: {out / FILE}"], [], out)

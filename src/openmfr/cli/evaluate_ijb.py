@@ -26,7 +26,8 @@ def main(
 
     where ijbc-embeddings are of the store that openmfr ingest IJBC/loose_crop made.
 
-    A template's embedding is the sum over its media of the mean over a medium's images.
+    A template's embedding is the sum over its media of the mean over a medium's images. Models
+    stand side by side, with paired differences to the first.
 
     Args:
         embeddings: Folders that openmfr embed wrote, of one store; the report is about the first.
@@ -43,11 +44,15 @@ def main(
     """
     import numpy as np
 
-    from openmfr.cli.evaluating import checked, named_arrays
+    from openmfr.cli.evaluating import check_numbers, checked, named_arrays, say
     from openmfr.evaluation.protocols.ijb import read_templates
-    from openmfr.evaluation.table_report import Table, write_table_report
-    from openmfr.evaluation.wording import describe, fmr_text
+    from openmfr.evaluation.protocols.ijb_report import (
+        templates_differences,
+        templates_summary,
+        write_templates_report,
+    )
 
+    check_numbers(fmr, replicates=replicates, seed=seed)
     opened, arrays, images = named_arrays(embeddings, store)
     templates = read_templates(meta)
     sources = images.column("source")
@@ -60,22 +65,12 @@ def main(
         results[model] = found.measure(pooled, fars=fmr, replicates=replicates, seed=seed)
     notes = [f"{missing:,} listed images are not in the store."] if missing else []
     notes += [f"{model}: {note}" for model, result in results.items() for note in result.notes]
-    subject = next(iter(results.values()))
-    counted = (
-        f"{found.template_id.size:,} templates, {subject.genuine_pairs:,} genuine and "
-        f"{subject.impostor_pairs:,} impostor pairs of {subject.identities:,} people"
-    )
-    table = Table(
-        caption="TAR at each FAR, with 95 % intervals",
-        header=("System", *(f"FAR {fmr_text(rate)}" for rate in fmr)),
-        rows={model: [rate.tar for rate in result.rates] for model, result in results.items()},
-    )
-    write_table_report(
+    count = int(found.template_id.size)
+    write_templates_report(
         out,
+        results,
         title=f"Templates of {meta.resolve().parent.name}",
-        subtitle=counted,
-        tables=[table],
-        results={model: result.to_json() for model, result in results.items()},
+        templates=count,
         configuration={
             "protocol": "ijb",
             "meta": str(meta),
@@ -86,16 +81,7 @@ def main(
             "seed": seed,
             "embeddings": described,
         },
-        method=(
-            "People are what genuine pairs link: the lists do not name them. Intervals resample "
-            "people.",
-        ),
         notes=notes,
     )
-    for model, result in results.items():
-        print(f"{model}: {counted}")
-        for rate in result.rates:
-            print(f"  TAR at FAR {fmr_text(rate.fmr):<10} {describe(rate.tar)}")
-    for note in notes:
-        print(f"note: {note}")
-    print(f"report: {out / 'report.html'}")
+    summaries = [templates_summary(model, part, templates=count) for model, part in results.items()]
+    say(summaries, templates_differences(results), out, notes=notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +16,9 @@ if TYPE_CHECKING:
     from openmfr.data.store import Store
     from openmfr.embed import Embeddings
     from openmfr.evaluation.all_pairs.rates import AllPairsResult
-    from openmfr.evaluation.protocols.tracks import (
-        InsightFaceTrack,
-        Options,
-        TrackResult,
-        WebFace260MTrack,
-    )
+    from openmfr.evaluation.protocols.tracks import Options, Track, TrackResult
     from openmfr.evaluation.published import PublishedTable
-    from openmfr.evaluation.verification import VerificationResult
+    from openmfr.evaluation.table_report import Table
 
     BoolArray = npt.NDArray[np.bool_]
     FloatArray = npt.NDArray[np.float32]
@@ -65,12 +60,39 @@ def open_labels(path: Path | None, store: Store) -> Labels:
     return table
 
 
-def say(results: Mapping[str, VerificationResult], out: Path) -> None:
-    """Print results and where their report lies."""
-    from openmfr.evaluation.wording import summary
+def check_numbers(fmrs: Sequence[float] = (), *, replicates: int, seed: int) -> None:
+    """Check what every protocol is told, before it begins to work.
 
-    for name, result in results.items():
-        print(summary(name, result))
+    Args:
+        fmrs: False match rates that are asked for.
+        replicates: Draws of identities.
+        seed: Of the draws.
+
+    Raises:
+        UserError: If one is out of range.
+    """
+    from openmfr.evaluation.intervals import check_draws
+    from openmfr.evaluation.rates import check_fmrs
+
+    check_draws(replicates, seed)
+    if fmrs:
+        check_fmrs(fmrs)
+
+
+def say(
+    texts: Iterable[str], differences: Iterable[Table], out: Path, *, notes: Iterable[str] = ()
+) -> None:
+    """Print results and where their report lies.
+
+    Args:
+        texts: Each model's results, and what they are taken apart into; empty ones are left out.
+        differences: Other models compared with the first.
+        out: Folder of the report.
+        notes: What a reader must know.
+    """
+    lines = [*texts, *(table.text() for table in differences), *(f"note: {note}" for note in notes)]
+    for line in filter(None, lines):
+        print(line)
     print(f"report: {out / 'report.html'}")
 
 
@@ -143,7 +165,7 @@ def truths(column: StrArray, *, where: str) -> BoolArray:
 
 
 def evaluate_track(
-    track_of: Callable[[BoolArray, StrArray], WebFace260MTrack | InsightFaceTrack],
+    track_of: Callable[[BoolArray, StrArray], Track],
     column: str,
     embeddings: Sequence[Path],
     *,
@@ -175,11 +197,14 @@ def evaluate_track(
 
     from openmfr.evaluation.checks import order_suspicion
     from openmfr.evaluation.published import TABLES
+    from openmfr.evaluation.rates import check_fmrs
 
+    check_numbers(replicates=options.replicates, seed=options.seed)
     opened, arrays, images_store = named_arrays(embeddings, store)
     columns = columns_of(images, images_store, ["is_masked", column])
     is_masked = truths(columns["is_masked"], where=f"{images}, is_masked")
     track = track_of(is_masked, columns[column])
+    check_fmrs([fmr for _, fmr in track.sets().values()])
     table_of_people = open_labels(labels, images_store)
     identity = table_of_people.identity
     keep = table_of_people.keep & (identity >= 0)
@@ -195,7 +220,7 @@ def evaluate_track(
                 for name, value in result.values.items()}
         for model, result in results.items()
     }  # fmt: skip
-    write_and_say(
+    say_all_pairs(
         {model: result.parts for model, result in results.items()},
         images_store,
         out,
@@ -224,7 +249,7 @@ def told(doubts: Mapping[str, str]) -> list[str]:
     return [f"{model}: {doubt}" for model, doubt in doubts.items() if doubt]
 
 
-def write_and_say(
+def say_all_pairs(
     results: Mapping[str, Mapping[str, AllPairsResult]],
     store: Store,
     out: Path,
@@ -247,7 +272,11 @@ def write_and_say(
         tracks: Model → its result on a track.
         published: The track's table with our rows.
     """
-    from openmfr.evaluation.all_pairs.report import summary, write_all_pairs_report
+    from openmfr.evaluation.all_pairs.report import (
+        difference_tables,
+        summary,
+        write_all_pairs_report,
+    )
 
     tracks = tracks or {}
     write_all_pairs_report(
@@ -261,8 +290,8 @@ def write_and_say(
         image=store.decode,
         sources=store.column("source"),
     )
-    for model, parts in results.items():
-        print(summary(model, parts, tracks[model].score if model in tracks else None))
-    for note in notes:
-        print(f"note: {note}")
-    print(f"report: {out / 'report.html'}")
+    texts = [
+        summary(model, parts, tracks[model].score if model in tracks else None)
+        for model, parts in results.items()
+    ]
+    say(texts, difference_tables(results, tracks), out, notes=notes)

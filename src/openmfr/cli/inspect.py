@@ -16,7 +16,7 @@ def main(
     images: int = 10,
     check: bool = False,
 ) -> None:
-    """Say what a store, label table, run, checkpoint, embeddings or report is.
+    """Say what a store, label table, run, checkpoint, embeddings, calibration or report is.
 
     Example: openmfr inspect faces --sheet faces.png
 
@@ -27,48 +27,78 @@ def main(
         images: Images of each identity, and in each row.
         check: Compare every shard of a store with its checksum; exit code 2 if one differs.
     """
-    from openmfr.artefacts import choose_for_sheet, describe, kind_of
-    from openmfr.data.store import Store
-    from openmfr.errors import UserError, raise_together
-    from openmfr.files import atomic_path
+    if sheet or check:
+        _check_store(path)
+    if check:
+        _check_shards(path)
+    for name, value in _describe(path).items():
+        print(f"{name:<16} {value}")
+    if sheet:
+        _draw(path, sheet, identities=identities, images=images)
 
-    if (sheet or check) and kind_of(path) != "store":
+
+def _describe(path: Path) -> dict[str, str]:
+    """Describe whatever lies there; a folder with a calibration is one, whatever its report is."""
+    from openmfr.artefacts import describe
+    from openmfr.evaluation.calibration import describe_calibration, find_calibration
+
+    calibration = find_calibration(path)
+    return describe(path) if calibration is None else describe_calibration(calibration)
+
+
+def _check_store(path: Path) -> None:
+    from openmfr.artefacts import kind_of
+    from openmfr.errors import UserError
+    from openmfr.evaluation.calibration import find_calibration
+
+    kind = kind_of(path) if find_calibration(path) is None else "calibration"
+    if kind != "store":
         raise UserError(
             where=str(path),
-            found=f"a {kind_of(path)}",
+            found=f"a {kind}",
             allowed="a store, for --sheet and --check",
             next_step="give the store's folder",
         )
-    if check:
-        raise_together(
-            [
-                UserError(
-                    where=fault.partition(": ")[0],
-                    found=fault.partition(": ")[2],
-                    allowed="the bytes that the manifest describes",
-                    next_step="make the store again, or copy it again",
-                )
-                for fault in Store(path).check()
-            ]
-        )
-        print("check            every shard matches its checksum")
-    for name, value in describe(path).items():
-        print(f"{name:<16} {value}")
-    if sheet:
-        for flag, count in (("identities", identities), ("images", images)):
-            if count < 1:
-                raise UserError(
-                    where=flag, found=str(count), allowed="from 1", next_step="leave it out"
-                )
-        from openmfr.report.sheet import contact_sheet
 
-        store = Store(path)
-        chosen = choose_for_sheet(store, identities=identities, images=images)
-        picture = contact_sheet(
-            [store.decode(index) for index, _ in chosen],
-            columns=images,
-            captions=[caption for _, caption in chosen],
-        )
-        with atomic_path(sheet) as temporary:
-            picture.save(temporary, format="PNG")
-        print(f"sheet            {sheet}")
+
+def _check_shards(path: Path) -> None:
+    from openmfr.data.store import Store
+    from openmfr.errors import UserError, raise_together
+
+    raise_together(
+        [
+            UserError(
+                where=fault.partition(": ")[0],
+                found=fault.partition(": ")[2],
+                allowed="the bytes that the manifest describes",
+                next_step="make the store again, or copy it again",
+            )
+            for fault in Store(path).check()
+        ]
+    )
+    print("check            every shard matches its checksum")
+
+
+def _draw(path: Path, sheet: Path, *, identities: int, images: int) -> None:
+    """Draw a contact sheet of a store."""
+    from openmfr.artefacts import choose_for_sheet
+    from openmfr.data.store import Store
+    from openmfr.errors import UserError
+    from openmfr.files import atomic_path
+    from openmfr.report.sheet import contact_sheet
+
+    for flag, count in (("identities", identities), ("images", images)):
+        if count < 1:
+            raise UserError(
+                where=flag, found=str(count), allowed="from 1", next_step="leave it out"
+            )
+    store = Store(path)
+    chosen = choose_for_sheet(store, identities=identities, images=images)
+    picture = contact_sheet(
+        [store.decode(index) for index, _ in chosen],
+        columns=images,
+        captions=[caption for _, caption in chosen],
+    )
+    with atomic_path(sheet) as temporary:
+        picture.save(temporary, format="PNG")
+    print(f"sheet            {sheet}")

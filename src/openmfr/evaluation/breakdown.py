@@ -22,20 +22,30 @@ from openmfr.errors import UserError, nearest
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.groups import GroupResult, measure_groups, measure_masks
 from openmfr.evaluation.masked import BARE, MASKED, MASKED_BARE
-from openmfr.evaluation.rates import MIN_EXPECTED_FALSE_MATCHES
+from openmfr.evaluation.rates import MIN_EXPECTED_FALSE_MATCHES, check_fmrs
 from openmfr.masking.looks import MASK_COLOUR, MASK_COVERAGE
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 StrArray = npt.NDArray[np.str_]
 
-#: A column whose name begins so describes masks, any other one people.
-MASK_PREFIX = "mask_"
+#: A column of this name, or one that begins so, describes masks; any other one people.
+MASK, MASK_PREFIX = "mask", "mask_"
 
 #: Value of a mask of which a column says nothing.
 UNKNOWN = "unknown"
 
 _GROUP = "group"
+
+
+def is_of_masks(column: str) -> bool:
+    """Whether a column of a table describes masks, not people.
+
+    Example:
+        >>> is_of_masks("mask_colour"), is_of_masks("region")
+        (True, False)
+    """
+    return column == MASK or column.startswith(MASK_PREFIX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +71,11 @@ class Traits:
         Args:
             store: Its columns mask_style, mask_colour and mask_coverage, if it has them.
             labels: Their group and mask_style; None for what the store says alone.
-            table: Further columns, shape (N,); those whose names begin with "mask_" describe masks,
-                and replace what the store says.
+            table: Further columns, shape (N,); "mask" and those whose names begin with "mask_"
+                describe masks, and replace what the store says.
         """
         table = table or {}
-        people = {name: values for name, values in table.items() if not _is_of_masks(name)}
+        people = {name: values for name, values in table.items() if not is_of_masks(name)}
         masks = {
             name: np.array([value or "" for value in store.column(name)], dtype=np.str_)
             for name in (MASK_STYLE, MASK_COLOUR, MASK_COVERAGE)
@@ -77,21 +87,22 @@ class Traits:
             masks[MASK_STYLE] = labels.mask_style
             if (labels.group != "").any():
                 people = {_GROUP: labels.group} | people
-        masks |= {name: values for name, values in table.items() if _is_of_masks(name)}
+        masks |= {name: values for name, values in table.items() if is_of_masks(name)}
         return cls(people=people, masks=_with_unknown(masks, is_masked), asked=tuple(table))
 
     def stacked(self, masked: Traits) -> Traits:
         """Put the same images with masks on below these, as `MaskedPairs` has them.
 
         Args:
-            masked: What the masked store says.
+            masked: What the masked store says; what a user's table says of masks goes with it.
         """
-        bare = {
+        told = {name: values for name, values in self.masks.items() if name in self.asked}
+        masks = {
             name: np.concatenate([np.full(values.size, ""), values]).astype(np.str_)
-            for name, values in masked.masks.items()
+            for name, values in {**masked.masks, **told}.items()
         }
         people = {name: np.concatenate([group, group]) for name, group in self.people.items()}
-        return Traits(people=people, masks=bare, asked=self.asked)
+        return Traits(people=people, masks=masks, asked=self.asked)
 
     @property
     def is_masked(self) -> BoolArray | None:
@@ -151,10 +162,13 @@ def break_down(
         None if there is nothing to take apart.
 
     Raises:
-        UserError: If the reference is no group, or nothing that was asked for can be measured.
+        UserError: If the reference is no group, a false match rate is out of range, or nothing that
+            was asked for can be measured.
     """
     people = traits.people or _kinds_as_groups(comparisons)
     _check_reference(reference, people)
+    if fmr is not None:
+        check_fmrs([fmr])
     kind = mask_kinds(comparisons, traits.is_masked)
     draws: dict[str, Any] = {"replicates": replicates, "confidence": confidence, "seed": seed}
     faults: dict[str, UserError] = {}
@@ -164,7 +178,7 @@ def break_down(
     for column, group in people.items():
         of_column = reference if reference is not None and reference in group else None
         for name, part in parts.items():
-            asked = fmr or common_fmr(fmrs, _impostors(part, group, of_column))
+            asked = common_fmr(fmrs, _impostors(part, group, of_column)) if fmr is None else fmr
             setting = draws | {"fmr": asked, "reference": of_column, "cross": True}
             measure = partial(measure_groups, part, group, **setting)
             _try(groups, faults, f"{column}, {name}" if name else column, measure)
@@ -174,12 +188,13 @@ def break_down(
             where="masks",
             found="no impostor pairs of bare faces",
             allowed="some, to set the threshold",
-            next_step="evaluate the bare store, with the masked one as --masked",
+            next_step="leave a bare face's cell empty in the table of --images, or evaluate the "
+            "bare store, with the masked one as --masked",
         )
     for wanted in (MASKED_BARE, MASKED) if bare_impostors else ():
         if wanted not in parts:
             continue
-        asked = fmr or common_fmr(fmrs, bare_impostors)
+        asked = common_fmr(fmrs, bare_impostors) if fmr is None else fmr
         for column, look in traits.masks.items():
             measure = partial(_measure_masks, comparisons, look, wanted, fmr=asked, **draws)
             _try(masks, faults, f"{column}, {wanted}", measure)
@@ -278,10 +293,6 @@ def _check_reference(reference: str | None, people: Mapping[str, StrArray]) -> N
             allowed=", ".join(known) or "nothing: no group of people is known",
             next_step=nearest(reference, known) if known else "name a table with --images and --by",
         )
-
-
-def _is_of_masks(name: str) -> bool:
-    return name.startswith(MASK_PREFIX)
 
 
 def _with_unknown(masks: Mapping[str, StrArray], is_masked: BoolArray) -> dict[str, StrArray]:

@@ -80,7 +80,7 @@ def breakdown_summary(model: str, breakdown: Breakdown | None) -> str:
             if side is not None and name in breakdown.groups:
                 lines.append(f"  {rate}, largest over smallest {_inequality(side.max_over_min)}")
         lines += [f"  note: {text}" for text in result.notes]
-    return "".join(f"{line}\n" for line in [*lines, *(f"note: {n}" for n in breakdown.notes)])
+    return "\n".join([*lines, *(f"note: {note}" for note in breakdown.notes)])
 
 
 def breakdown_notes(breakdown: Breakdown) -> list[str]:

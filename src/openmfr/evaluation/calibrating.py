@@ -38,11 +38,15 @@ def impostor_pairs(
     kept = np.flatnonzero(keep & (identity >= 0))
     ordered = kept[np.argsort(identity[kept], kind="stable")]
     counts = np.unique(identity[ordered], return_counts=True)[1]
-    if counts.size < 2 or pairs < 1:
+    if pairs < 1:
+        raise UserError(
+            where="pairs", found=str(pairs), allowed="integers from 1", next_step="leave it out"
+        )
+    if counts.size < 2:
         raise UserError(
             where="calibration",
-            found=f"{counts.size} identities with kept images, {pairs:,} pairs wanted",
-            allowed="at least 2, at least 1",
+            found=f"{counts.size} identities with kept images",
+            allowed="at least 2",
             next_step="label more people",
         )
     available = (kept.size**2 - int(np.sum(counts**2))) // 2

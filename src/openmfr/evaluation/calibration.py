@@ -8,7 +8,8 @@ and a wanted rate into a threshold. It says of every answer on what it rests:
 - *Measured*, down to the rate of ten false matches: the share of impostor pairs with at least this
   score, from a table of 50 steps in each decade. Between two steps the higher rate is given, so a
   threshold never lets through more of the measured pairs than was asked for.
-- *Extrapolated*, down to a hundredth of that: log-linear, the rate falling by a factor e for each
+- *Extrapolated*, down to a hundredth of that, or to where the threshold would leave the scores,
+  above 1: log-linear, the rate falling by a factor e for each
   `scale` of score. The scale is the mean excess of the highest scores, the largest of those at
   several depths. Log rates of cosines bend downwards, as those of a normal distribution do, so a
   straight line is on the safe side, unless there are pairs of another sort in the far tail (twins,
@@ -42,6 +43,9 @@ from openmfr.evaluation.tails import Calibrated, Condition, fit_condition, read_
 from openmfr.files import check_format_version, read_json, write_json
 
 FORMAT_VERSION = 1
+
+#: What a calibration's file is called beside its report.
+FILE = "calibration.json"
 
 #: Condition of pairs without a kind.
 ALL = "all"
@@ -122,15 +126,15 @@ class Calibration:
             condition: What is compared.
 
         Raises:
-            UserError: If the rate is out of range, or the condition was not calibrated.
+            UserError: If the rate is out of range, its threshold would be above 1, which no cosine
+                reaches, or the condition was not calibrated.
         """
         chosen = self._condition(condition)
-        if not chosen.lowest * (1 - 1e-12) <= fmr < 1:
+        if not chosen.reaches(fmr):
             raise UserError(
                 where="fmr",
                 found=f"{fmr:g} for condition {condition}",
-                allowed=f"from {chosen.lowest:.2g} to below 1, with {chosen.impostors:,} impostor "
-                "pairs",
+                allowed=f"from {chosen.lowest:.2g} to below 1, with {chosen.basis()}",
                 next_step="calibrate on more identities, or ask for a larger fmr",
             )
         return chosen.reaching(fmr)
@@ -160,7 +164,7 @@ class Calibration:
                 where="fpir",
                 found=f"{fpir:g} in a gallery of {size:,}: fmr {fmr_for_fpir(fpir, size):.2g}",
                 allowed=f"fmr from {chosen.lowest:.2g}: fpir from "
-                f"{fpir_for_fmr(chosen.lowest, size):.2g} at this size",
+                f"{fpir_for_fmr(chosen.lowest, size):.2g} at this size, with {chosen.basis()}",
                 next_step="calibrate on more identities, or ask for a larger fpir",
             ) from error
 
@@ -186,6 +190,13 @@ class Calibration:
         """
         content = read_json(path, what="calibration", required=("conditions", "model"))
         check_format_version(content, path=path, supported=FORMAT_VERSION)
+        if not isinstance(content["conditions"], dict):
+            raise UserError(
+                where=f"{path}, conditions",
+                found=type(content["conditions"]).__name__,
+                allowed="an object: a table for each condition",
+                next_step="make the calibration again",
+            )
         conditions = {
             name: read_condition(table, where=f"{path}, condition {name}")
             for name, table in content["conditions"].items()
@@ -231,11 +242,70 @@ def fmr_for_fpir(fpir: float, size: int) -> float:
         >>> round(fmr_for_fpir(fpir_for_fmr(1e-6, 10_000), 10_000), 12)
         1e-06
     """
-    if not 0 < fpir < 1 or size < 1:
+    if not 0 < fpir < 1:
         raise UserError(
-            where="fpir, size",
-            found=f"{fpir:g}, {size}",
-            allowed="above 0 and below 1; from 1",
+            where="fpir",
+            found=f"{fpir:g}",
+            allowed="above 0 and below 1",
             next_step="ask for a rate such as 0.01",
         )
+    if size < 1:
+        raise UserError(
+            where="size of a gallery",
+            found=f"{size}",
+            allowed="integers from 1",
+            next_step="count its templates",
+        )
     return float(-np.expm1(np.log1p(-fpir) / size))
+
+
+def find_calibration(path: Path) -> Path | None:
+    """Find the calibration that a path means.
+
+    Args:
+        path: A calibration itself, the folder that holds one, or something else.
+
+    Returns:
+        Its file; None if the path is something else.
+    """
+    file = path / FILE if path.is_dir() else path
+    if file.suffix != ".json" or not file.is_file():
+        return None
+    is_one = file.name == FILE or read_json(file, what="JSON").get("kind") == "calibration"
+    return file if is_one else None
+
+
+def describe_calibration(path: Path) -> dict[str, str]:
+    """Describe a calibration by name and value, as `openmfr inspect` prints it.
+
+    Args:
+        path: Its file.
+
+    Raises:
+        UserError: As `Calibration.load` does.
+    """
+    calibration = Calibration.load(path)
+    described = {"kind": "calibration", "model": calibration.model or "unknown"}
+    for name, part in calibration.conditions.items():
+        intervals = f"{part.confidence:.0%} intervals" if part.low else "no intervals"
+        described[f"condition {name}"] = f"{extent(part)}; {intervals}"
+        described[f"scores of {name}"] = f"{part.score[0]:.3f} to {part.score[-1]:.3f} measured"
+    return described
+
+
+def extent(part: Condition) -> str:
+    """Write what a condition was learnt from, and how far it reaches."""
+    return (
+        f"{part.impostors:,} impostor pairs of {part.identities:,} people; measured to FMR "
+        f"{rate_text(part.lowest_measured)}, extrapolated to {rate_text(part.lowest)}"
+    )
+
+
+def rate_text(fmr: float) -> str:
+    """Write a false match rate that was reached.
+
+    Example:
+        >>> rate_text(0.00947)
+        '0.95 %'
+    """
+    return f"{100 * fmr:.2g} %"

@@ -8,21 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from openmfr.evaluation.calibration import Calibration, fmr_for_fpir
+from openmfr.evaluation.calibration import FILE, Calibration, extent, fmr_for_fpir, rate_text
 from openmfr.evaluation.intervals import Measured
+from openmfr.evaluation.rates import check_fmrs
 from openmfr.evaluation.table_report import Table
 from openmfr.evaluation.tails import Calibrated, Condition
 from openmfr.evaluation.wording import fmr_text
-from openmfr.files import write_json, write_text
+from openmfr.evaluation.writing import write_report
 from openmfr.report import page as html
 from openmfr.report.page import Page
 from openmfr.report.plots import ScoreCurve, calibration_plot
-from openmfr.version import __version__
-
-FORMAT_VERSION = 1
-
-#: Name of the calibration itself, beside the report.
-FILE = "calibration.json"
 
 #: Sizes of galleries that thresholds are shown for.
 GALLERIES = (100, 1_000, 10_000, 100_000)
@@ -65,19 +60,14 @@ def write_calibration_report(
     Returns:
         Path of the page.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    calibration.save(out / FILE)
-    settings = {"openmfr": __version__, **configuration}
-    thresholds = {
-        name: [_threshold(calibration, name, fmr=fmr) for fmr in fmrs]
-        for name in calibration.conditions
-    }
+    check_fmrs(fmrs)
+    conditions = calibration.conditions
+    thresholds = {name: _thresholds(calibration, name, fmrs) for name in conditions}
     searches = {
-        name: [_threshold(calibration, name, fpir=fpir, size=size) for size in galleries]
-        for name in calibration.conditions
+        name: _searches(calibration, name, fpir, galleries) for name in conditions if galleries
     }
-    tables = [_ranges(calibration), _meanings(calibration)]
-    tables += [
+    meanings = [_ranges(calibration), _meanings(calibration)]
+    tables = [
         _table(f"Condition {name}: thresholds", "FMR wanted", map(fmr_text, fmrs), found)
         for name, found in thresholds.items()
     ]
@@ -91,21 +81,22 @@ def write_calibration_report(
         for name, found in searches.items()
     ]
     page = Page(title, subtitle=_subtitle(calibration))
-    page.section("Scores", html.figures([_plot(calibration)]), *(t.html() for t in tables[:2]))
-    page.section("Thresholds", *(table.html() for table in tables[2:]))
-    page.section("Configuration", html.listing(settings))
-    page.section("How to read this", *_METHOD)
-    write_json(
-        out / "report.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "kind": "calibration report",
-            "title": title,
+    page.section("Scores", html.figures([_plot(calibration)]), *(t.html() for t in meanings))
+    page.section("Thresholds", *(table.html() for table in tables))
+    out.mkdir(parents=True, exist_ok=True)
+    calibration.save(out / FILE)
+    texts = [f"# {title}", _subtitle(calibration), *(t.markdown() for t in [*meanings, *tables])]
+    return write_report(
+        out,
+        page,
+        kind="calibration report",
+        title=title,
+        content={
             "calibration": FILE,
-            "ranges": {name: _range(part) for name, part in calibration.conditions.items()},
+            "ranges": {name: _range(part) for name, part in conditions.items()},
             "scores": {
                 name: [vars(part.at(score)) for score in _SCORES]
-                for name, part in calibration.conditions.items()
+                for name, part in conditions.items()
             },
             "thresholds": {
                 name: [{"fmr": fmr, **_json(at)} for fmr, at in zip(fmrs, found, strict=True)]
@@ -118,13 +109,11 @@ def write_calibration_report(
                 ]
                 for name, found in searches.items()
             },
-            "configuration": settings,
         },
+        markdown="\n\n".join(texts) + "\n",
+        configuration=configuration,
+        method=_METHOD,
     )
-    parts = [f"# {title}", _subtitle(calibration), *(table.markdown() for table in tables)]
-    write_text(out / "report.md", "\n\n".join(parts) + "\n")
-    page.write(out / "report.html")
-    return out / "report.html"
 
 
 def calibration_summary(calibration: Calibration, fmrs: Sequence[float]) -> str:
@@ -136,38 +125,35 @@ def calibration_summary(calibration: Calibration, fmrs: Sequence[float]) -> str:
     """
     lines = []
     for name, part in calibration.conditions.items():
-        lines.append(
-            f"{name}: {part.impostors:,} impostor pairs of {part.identities:,} people; measured to "
-            f"FMR {_rate(part.lowest_measured)}, extrapolated to {_rate(part.lowest)}"
-        )
-        for fmr in fmrs:
-            found = _threshold(calibration, name, fmr=fmr)
+        lines.append(f"{name}: {extent(part)}")
+        for fmr, found in zip(fmrs, _thresholds(calibration, name, fmrs), strict=True):
             text = found if isinstance(found, str) else _said(found)
             lines.append(f"  threshold at FMR {fmr_text(fmr):<10} {text}")
     return "\n".join(lines)
-
-
-def _rate(fmr: float) -> str:
-    return f"{100 * fmr:.2g} %"
 
 
 def _said(found: Calibrated) -> str:
     return f"{found.score:.4f}" + (f" ! {found.flag}" if found.flag else "")
 
 
-def _threshold(
-    calibration: Calibration, name: str, *, fmr: float = 0, fpir: float = 0, size: int = 0
-) -> Calibrated | str:
-    """Find a threshold, or say why there is none."""
+def _thresholds(
+    calibration: Calibration, name: str, fmrs: Sequence[float]
+) -> list[Calibrated | str]:
+    """Find the threshold for each false match rate, or say why there is none."""
     part = calibration.conditions[name]
-    wanted = fmr_for_fpir(fpir, size) if size else fmr
-    if 0 < wanted < part.lowest * (1 - 1e-9):
-        told = (
-            f"FMR {wanted:.2g} is below {part.lowest:.2g}" if size else f"below {part.lowest:.2g}"
-        )
-        return f"refused: {told}, with {part.impostors:,} impostor pairs"
-    found = calibration.threshold(wanted, name)
-    return found if found.score <= 1 else "refused: above 1, the largest cosine"
+    return [
+        part.reaching(fmr)
+        if part.reaches(fmr)
+        else f"refused: FMR {fmr:.2g} is below {part.lowest:.2g}, with {part.basis()}"
+        for fmr in fmrs
+    ]
+
+
+def _searches(
+    calibration: Calibration, name: str, fpir: float, galleries: Sequence[int]
+) -> list[Calibrated | str]:
+    """Find the threshold for a search in each gallery, or say why there is none."""
+    return _thresholds(calibration, name, [fmr_for_fpir(fpir, size) for size in galleries])
 
 
 def _json(found: Calibrated | str) -> dict[str, Any]:
@@ -186,8 +172,8 @@ def _ranges(calibration: Calibration) -> Table:
             f"{part.impostors:,}",
             f"{part.identities:,}",
             f"{part.score[0]:.3f} to {part.score[-1]:.3f}",
-            _rate(part.lowest_measured),
-            _rate(part.lowest),
+            rate_text(part.lowest_measured),
+            rate_text(part.lowest),
         ]
         for name, part in calibration.conditions.items()
     }

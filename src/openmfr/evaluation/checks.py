@@ -167,10 +167,10 @@ def align_by_path(
 
 
 def name_folders(embeddings: Sequence[Embeddings]) -> dict[str, Embeddings]:
-    """Call embeddings by the names of their folders, as reports do.
+    """Call embeddings of one store by the names of their folders, as reports do.
 
     Raises:
-        UserError: If two have one name.
+        UserError: If two have one name, or they embed different stores.
     """
     named = {part.path.resolve().name: part for part in embeddings}
     if len(named) < len(embeddings):
@@ -182,7 +182,26 @@ def name_folders(embeddings: Sequence[Embeddings]) -> dict[str, Embeddings]:
             allowed="a different name for each",
             next_step="rename one: the report tells them apart by it",
         )
+    check_same_store(embeddings)
     return named
+
+
+def check_same_store(embeddings: Sequence[Embeddings]) -> None:
+    """Check that models that stand side by side saw the same images.
+
+    Raises:
+        UserError: If they embed different stores.
+    """
+    first = embeddings[0]
+    for part in embeddings[1:]:
+        if part.store_fingerprint != first.store_fingerprint:
+            raise UserError(
+                where=str(part.path),
+                found=f"embeddings of the store {part.store_path}",
+                allowed=f"those of {first.store_path}, as {first.path} holds",
+                next_step="evaluate them by themselves; those of the same faces with masks go with "
+                "--masked",
+            )
 
 
 def suspicion(comparisons: Comparisons) -> str:

@@ -1,21 +1,59 @@
-"""Which of two recognisers is better on the same pairs, and whether that is more than chance."""
+"""Which of two recognisers is better on the same pairs, and whether that is more than chance.
+
+Draws of identities depend on the seed and on the number of identities alone. So two results on the
+same pairs have their draws in common, and the difference of a number in each draw gives a paired
+interval: what makes a pair hard for both cancels out, and the interval is much shorter than the two
+recognisers' own. Every protocol's results are compared by `paired_differences`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import Comparisons
-from openmfr.evaluation.intervals import Measured, resample_identities
-from openmfr.evaluation.verification import DEFAULT_FMRS, statistics_of
+from openmfr.evaluation.intervals import Measured
+from openmfr.evaluation.verification import DEFAULT_FMRS, VerificationResult, measure
 
 FloatArray = npt.NDArray[np.floating]
 
+#: How to read differences, for a page's last section.
+METHOD = (
+    "Models are compared on the same draws of people, so what makes a pair hard for both cancels "
+    "out. Only a difference whose interval excludes 0 is more than chance.",
+)
+
 #: Share of the draws in which a difference must be defined for its interval to be given.
 _MIN_DEFINED = 0.9
+
+
+class Resampled(Protocol):
+    """A result whose numbers were measured again on each draw of identities."""
+
+    @property
+    def measured(self) -> Sequence[Measured]:
+        """S numbers."""
+
+    @property
+    def drawn(self) -> FloatArray:
+        """The same on each draw, shape (replicates, S), NaN where undefined."""
+
+    @property
+    def confidence(self) -> float:
+        """Probability that intervals are to cover."""
+
+    @property
+    def replicates(self) -> int:
+        """Number of draws."""
+
+    @property
+    def seed(self) -> int:
+        """Of the draws."""
 
 
 def measure_difference(
@@ -29,52 +67,89 @@ def measure_difference(
 ) -> dict[str, Measured]:
     """Measure the second's rates minus the first's, with paired intervals.
 
-    Both are resampled with the same draws of identities, so what makes a pair hard for both cancels
-    out, and the interval is much shorter than the two recognisers' own.
-
     Args:
         first: Pairs as one recogniser scored them.
         second: The same pairs in the same order, as another one scored them.
         fmrs: False match rates at which to compare the FNMR.
-        replicates: Draws of identities, from 1.
+        replicates: Draws of identities; 0 gives no intervals.
         confidence: Probability that the intervals are to cover.
         seed: Of the draws.
 
     Returns:
-        "accuracy", "eer", "auc" and "fnmr@…" for each false match rate: differences from −1 to 1.
-        An interval that excludes 0 is a difference.
+        "accuracy", "eer", "auc" and "fnmr@…" for each false match rate: differences from −1 to 1,
+        with the flags of both sides. An interval that excludes 0 is a difference.
 
     Raises:
         UserError: If the pairs are not the same.
     """
-    same = len(first) == len(second) and all(
+    _check_same_pairs(first, second)
+    results = [
+        measure(
+            replace(side, kind=None),
+            fmrs=fmrs,
+            replicates=replicates,
+            confidence=confidence,
+            seed=seed,
+        )
+        for side in (first, second)
+    ]
+    return compare_verifications(*results)
+
+
+def compare_verifications(
+    first: VerificationResult, second: VerificationResult
+) -> dict[str, Measured]:
+    """Compare two results on a list of pairs; see `measure_difference`.
+
+    Args:
+        first: What one recogniser reached.
+        second: What another one reached on the same pairs, with the same draws.
+
+    Raises:
+        UserError: If pairs, rates or draws are not the same.
+    """
+    _check_same_pairs(first.comparisons, second.comparisons)
+    if first.names != second.names:
+        raise not_the_same("other false match rates")
+    return dict(zip(first.names, paired_differences(first, second), strict=True))
+
+
+def are_same_pairs(first: Comparisons, second: Comparisons) -> bool:
+    """Whether both are of the same pairs in the same order."""
+    return all(
         np.array_equal(getattr(first, name), getattr(second, name))
         for name in ("index_a", "index_b", "is_genuine")
     )
-    if not same:
+
+
+def _check_same_pairs(first: Comparisons, second: Comparisons) -> None:
+    if not are_same_pairs(first, second):
+        raise not_the_same(f"{len(first):,} and {len(second):,} pairs that are not the same")
+
+
+def paired_differences(first: Resampled, second: Resampled) -> list[Measured]:
+    """Measure every number of the second result minus that of the first, with paired intervals.
+
+    Args:
+        first: What one recogniser reached.
+        second: What another one reached, on the same pairs: the caller has checked that.
+
+    Raises:
+        UserError: If their draws are not the same.
+    """
+    if (first.seed, first.replicates) != (second.seed, second.replicates):
         raise UserError(
-            where="comparison of two recognisers",
-            found=f"{len(first):,} and {len(second):,} pairs that are not the same",
-            allowed="the same pairs in the same order",
-            next_step="evaluate both on one list",
+            where="comparison of two models",
+            found=f"{second.replicates:,} draws of seed {second.seed}",
+            allowed=f"{first.replicates:,} draws of seed {first.seed}, as the other has",
+            next_step="measure both with the same replicates and seed",
         )
-    names = ["accuracy", "eer", "auc", *(f"fnmr@{fmr:g}" for fmr in fmrs)]
-    values, drawn = [], []
-    for side in (first, second):
-        statistics, folded = statistics_of(side, fmrs, seed=seed)
-        values.append(statistics(np.ones(len(folded))))
-        drawn.append(
-            resample_identities(
-                statistics, folded.identity_a, folded.identity_b, replicates=replicates, seed=seed
-            )
+    return [
+        paired_difference(a, b, change, confidence=first.confidence)
+        for a, b, change in zip(
+            first.measured, second.measured, (second.drawn - first.drawn).T, strict=True
         )
-    changes = (drawn[1] - drawn[0]).reshape(replicates, len(names))
-    return {
-        name: paired_difference(
-            Measured(value=float(a)), Measured(value=float(b)), change, confidence=confidence
-        )
-        for name, a, b, change in zip(names, *values, changes.T, strict=True)
-    }
+    ]
 
 
 def paired_difference(
@@ -107,3 +182,17 @@ def paired_difference(
         tail = (1 - confidence) / 2
         low, high = (float(end) for end in np.quantile(defined, [tail, 1 - tail]))
     return Measured(value=second.value - first.value, low=low, high=high, flag=flag)
+
+
+def not_the_same(found: str) -> UserError:
+    """Refuse to compare results that are not on the same pairs.
+
+    Args:
+        found: What differs.
+    """
+    return UserError(
+        where="comparison of two models",
+        found=found,
+        allowed="results on the same pairs in the same order, at the same false match rates",
+        next_step="measure both with the same call",
+    )

@@ -18,7 +18,12 @@ from openmfr.evaluation.accuracy import Thresholds
 from openmfr.evaluation.breakdown import Traits, break_down, mask_kinds
 from openmfr.evaluation.calibrating import impostor_pairs
 from openmfr.evaluation.calibration import Calibration
-from openmfr.evaluation.checks import check_embeddings, name_folders, suspicion
+from openmfr.evaluation.checks import (
+    check_embeddings,
+    check_same_store,
+    name_folders,
+    suspicion,
+)
 from openmfr.evaluation.comparisons import Comparisons, VerificationProtocol
 from openmfr.evaluation.masked import MaskedPairs
 from openmfr.evaluation.verification import DEFAULT_FMRS, VerificationResult, measure
@@ -92,27 +97,17 @@ def evaluate(
         name: check_embeddings(array, sources=sources, needed=needed)
         for name, array in arrays.items()
     }
+    draws: dict[str, Any] = {"fmrs": fmrs, "replicates": replicates, "seed": seed}
     results = {}
     for name, array in arrays.items():
         compared = protocol.compare(array, identity)
         comparisons = _with_kinds(compared, traits)
         if comparisons.kind is not None and np.unique(comparisons.kind).size == 1:
             comparisons = compared  # a single kind is the whole
-        result = measure(
-            comparisons, fmrs=fmrs, replicates=replicates, seed=seed, thresholds=thresholds
-        )
-        parts = break_down(
-            comparisons,
-            traits,
-            fmrs=fmrs,
-            fmr=common_fmr,
-            reference=reference,
-            replicates=replicates,
-            seed=seed,
-        )
-        result = replace(result, breakdown=parts)
-        doubt = suspicion(comparisons)
-        results[name] = replace(result, notes=(*result.notes, doubt)) if doubt else result
+        result = measure(comparisons, thresholds=thresholds, **draws)
+        parts = break_down(comparisons, traits, fmr=common_fmr, reference=reference, **draws)
+        notes = [*result.notes, *filter(None, [suspicion(comparisons)])]
+        results[name] = replace(result, breakdown=parts, notes=tuple(notes))
     write_verification_report(
         out,
         title=title,
@@ -140,6 +135,7 @@ def calibrate(
     labels: Labels,
     *,
     masked: Embeddings | None = None,
+    traits: Traits | None = None,
     pairs: int = 1_000_000,
     replicates: int = 200,
     seed: int = 0,
@@ -151,6 +147,8 @@ def calibrate(
         store: What was embedded.
         labels: Who is on its images, and who wears a mask; only what they keep is compared.
         masked: Embeddings of the same images with masks on, by the same model.
+        traits: Who wears a mask, instead of what labels and stores say; with masked embeddings, of
+            both stacked.
         pairs: Impostor pairs to sample; all, if there are no more.
         replicates: Draws of identities for the intervals; 0 for none.
         seed: Of the draws and the sampled pairs.
@@ -162,13 +160,13 @@ def calibrate(
     drawn = impostor_pairs(labels.identity, labels.keep, pairs=pairs, seed=seed)
     listed: VerificationProtocol = drawn
     array, sources = embeddings.array, store.column("source")
-    traits = Traits.of(store, labels)
     if masked is not None:
         worn = masked.open_store()
         listed = MaskedPairs.of(drawn, bare=store, masked=worn)
         array = _stacked({"": embeddings}, [masked])[""]
         sources = [*sources, *sources]
-        traits = traits.stacked(Traits.of(worn, None))
+        traits = traits or Traits.of(store, labels).stacked(Traits.of(worn, None))
+    traits = traits or Traits.of(store, labels)
     check_embeddings(array, sources=sources, needed=listed.rows())
     compared = _with_kinds(listed.compare(array, labels.identity), traits)
     return Calibration.fit(
@@ -194,6 +192,7 @@ def _stacked(
             allowed=f"{len(named)}: one for each of the others, in their order",
             next_step="embed the masked store with each model",
         )
+    check_same_store(masked)
     stacked = {}
     for (name, bare), covered in zip(named.items(), masked, strict=True):
         if covered.model_fingerprint != bare.model_fingerprint or len(covered) != len(bare):

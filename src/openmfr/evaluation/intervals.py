@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.errors import UserError
+from openmfr.errors import UserError, raise_together
 from openmfr.run import progress
 
 FloatArray = npt.NDArray[np.floating]
@@ -72,12 +72,46 @@ class Measured:
             >>> Measured(value=0.25, low=0.25, high=0.5).complement()
             Measured(value=0.75, low=0.5, high=0.75, flag='')
         """
-        return Measured(
-            value=None if self.value is None else 1 - self.value,
-            low=None if self.high is None else 1 - self.high,
-            high=None if self.low is None else 1 - self.low,
-            flag=self.flag,
+        return self._from(1)
+
+    def negated(self) -> Measured:
+        """Return the same measurement of −value: a difference of TAR from that of FNMR.
+
+        Example:
+            >>> Measured(value=0.25, low=0.125, high=0.5).negated()
+            Measured(value=-0.25, low=-0.5, high=-0.125, flag='')
+        """
+        return self._from(0)
+
+    def _from(self, start: float) -> Measured:
+        """The measurement of `start` − value: the ends of the interval change places."""
+        value, low, high = (
+            None if number is None else start - number
+            for number in (self.value, self.high, self.low)
         )
+        return Measured(value=value, low=low, high=high, flag=self.flag)
+
+
+def check_draws(replicates: int, seed: int) -> None:
+    """Check what decides the draws of identities, before anything is measured for hours.
+
+    Args:
+        replicates: How many draws, from 0.
+        seed: Of the draws, from 0.
+
+    Raises:
+        UserError: If either is negative.
+    """
+    raise_together(
+        [
+            UserError(where=name, found=str(number), allowed="integers from 0", next_step=next_step)
+            for name, number, next_step in (
+                ("replicates", replicates, "use 1000; 0 gives no intervals"),
+                ("seed", seed, "leave it out"),
+            )
+            if number < 0
+        ]
+    )
 
 
 def resample_identities(
@@ -99,8 +133,12 @@ def resample_identities(
         seed: The draws depend on it and on the number of identities alone.
 
     Returns:
-        Shape (replicates, S).
+        Shape (replicates, S); (0,) without draws.
+
+    Raises:
+        UserError: If `replicates` or `seed` is negative.
     """
+    check_draws(replicates, seed)
     identities, code = np.unique(np.concatenate([identity_a, identity_b]), return_inverse=True)
     code_a, code_b = code[: identity_a.size], code[identity_a.size :]
     is_genuine = code_a == code_b

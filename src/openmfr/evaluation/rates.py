@@ -17,6 +17,7 @@ that gives the EER one value, and makes the AUC count a tied pair half, as Mann 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,8 +94,9 @@ class ErrorCurve:
 
     def auc(self) -> float:
         """Return the probability that a genuine score exceeds an impostor score, ties half."""
-        tar = 1 - self.fnmr
-        return float(-np.sum(np.diff(self.fmr) * (tar[1:] + tar[:-1])) / 2)
+        # What is missing from 1, as a perfect curve must give 1 without a rounding error.
+        missing = -np.sum(np.diff(self.fmr) * (self.fnmr[1:] + self.fnmr[:-1])) / 2
+        return float(1 - missing)
 
 
 class RankedScores:
@@ -179,6 +181,22 @@ class RankedScores:
         counted = np.zeros(self._threshold.size)
         np.cumsum(np.bincount(rank, weights=weight, minlength=counted.size - 1), out=counted[1:])
         return counted
+
+
+def check_fmrs(fmrs: Sequence[float]) -> None:
+    """Check false match rates that are asked for.
+
+    Raises:
+        UserError: If there is none, or one is not above 0 and below 1.
+    """
+    bad = [fmr for fmr in fmrs if not 0 < fmr < 1]
+    if bad or not len(fmrs):
+        raise UserError(
+            where="fmr",
+            found=f"{bad[0]:g}" if bad else "none",
+            allowed="at least one, each above 0 and below 1",
+            next_step="ask for rates such as 1e-2 and 1e-4",
+        )
 
 
 def error_curve(genuine: FloatArray, impostor: FloatArray) -> ErrorCurve:

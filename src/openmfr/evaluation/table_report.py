@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from openmfr.evaluation.difference import METHOD
 from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.wording import PERCENT, Unit, describe, measured_html
-from openmfr.files import write_json, write_text
+from openmfr.evaluation.writing import write_report
 from openmfr.report import page as html
 from openmfr.report.page import Cell, Html, Page
-from openmfr.version import __version__
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +42,15 @@ class Table:
         lines = [self.header, ["---"] * len(self.header), *rows]
         return "\n".join([f"**{self.caption}**", "", *(f"| {' | '.join(row)} |" for row in lines)])
 
+    def text(self) -> str:
+        """Write it for a console, a line for each row."""
+        lines = [f"{self.caption}:"]
+        for name, cells in self.rows.items():
+            columns = zip(self.header[1:], map(self._text, cells), strict=True)
+            told = "; ".join(f"{column} {text}" for column, text in columns)
+            lines.append(f"  {self.header[0].lower()} {name}: {told}")
+        return "\n".join(lines)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
@@ -62,15 +69,23 @@ class Table:
         return value if isinstance(value, str) else describe(value, self.unit)
 
 
+class Result(Protocol):
+    """What a model reached."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number as JSON values."""
+
+
 def write_table_report(
     out: Path,
     *,
     title: str,
     subtitle: str,
     tables: Sequence[Table],
-    results: Mapping[str, Any],
+    results: Mapping[str, Result],
     configuration: Mapping[str, Any],
     method: Sequence[str],
+    differences: Sequence[Table] = (),
     notes: Sequence[str] = (),
 ) -> Path:
     """Write `report.html`, `report.json` and `report.md`.
@@ -80,31 +95,30 @@ def write_table_report(
         title: Heading.
         subtitle: What was compared.
         tables: The numbers.
-        results: The same as JSON values, by model.
+        results: The same, by model.
         configuration: What produced them.
         method: How to read them, a paragraph each.
+        differences: Other models compared with the first.
         notes: What a reader must know.
 
     Returns:
         Path of the page.
     """
-    settings = {"openmfr": __version__, **configuration}
+    shown = [*tables, *differences]
     page = Page(title, subtitle=subtitle)
-    page.section("Numbers", *map(html.note, notes), *(table.html() for table in tables))
-    page.section("Configuration", html.listing(settings))
-    page.section("How to read this", *method)
-    write_json(
-        out / "report.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "kind": "table report",
-            "title": title,
-            "results": results,
+    page.section("Numbers", *map(html.note, notes), *(table.html() for table in shown))
+    parts = [f"# {title}", subtitle, *(table.markdown() for table in shown), *notes]
+    return write_report(
+        out,
+        page,
+        kind="table report",
+        title=title,
+        content={
+            "results": {model: result.to_json() for model, result in results.items()},
+            "differences": [table.to_json() for table in differences],
             "notes": list(notes),
-            "configuration": settings,
         },
+        markdown="\n\n".join(parts) + "\n",
+        configuration=configuration,
+        method=[*method, *(METHOD if differences else ())],
     )
-    parts = [f"# {title}", subtitle, *(table.markdown() for table in tables), *notes]
-    write_text(out / "report.md", "\n\n".join(parts) + "\n")
-    page.write(out / "report.html")
-    return out / "report.html"

@@ -2,7 +2,8 @@
 
 The table is measured, with a step wherever the rate falls by a fiftieth of a decade; between two
 steps a score gets the higher rate. It ends at the rate of ten false matches. Beyond, the rate falls
-by a factor e for each `scale` of score, the mean excess of the highest scores over the next one.
+by a factor e for each `scale` of score, the mean excess of the highest scores over the next one,
+to a hundredth of the lowest measured rate, or to a score of 1 where that comes first.
 
 How far that holds (tests/evaluation/test_calibration.py): fitted to 20,000 pairs of 550 people of a
 training set, and tried on 11 million pairs of 552 others, thresholds for 1e-2 and 1e-3, measured,
@@ -14,6 +15,7 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,9 @@ IntArray = npt.NDArray[np.intp]
 
 #: How far below the lowest measured rate the tail is followed.
 EXTRAPOLATION = 100
+
+#: Scores are cosines: no pair reaches a higher threshold.
+LARGEST_SCORE = 1.0
 
 #: Fewer impostor pairs say nothing of a tail.
 MIN_IMPOSTORS = 200
@@ -94,8 +99,26 @@ class Condition:
 
     @property
     def lowest(self) -> float:
-        """Smallest false match rate for which there is a threshold."""
-        return self.lowest_measured / (EXTRAPOLATION if self.scale else 1)
+        """Smallest false match rate for which there is a threshold.
+
+        It lies a hundredth below the measured ones, or where the tail meets the largest cosine: no
+        score is above 1, so nothing can be said of rates beyond.
+        """
+        if not self.scale:
+            return self.lowest_measured
+        room = max(LARGEST_SCORE - self.score[-1], 0.0)
+        at_the_end = self.lowest_measured * float(np.exp(-room / self.scale))
+        return max(self.lowest_measured / EXTRAPOLATION, at_the_end)
+
+    def reaches(self, fmr: float) -> bool:
+        """Whether there is a threshold for a false match rate."""
+        return self.lowest * (1 - 1e-12) <= fmr < 1
+
+    def basis(self) -> str:
+        """Say what `lowest` rests on: how many pairs, or that scores end there."""
+        is_cut = self.scale and self.lowest > self.lowest_measured / EXTRAPOLATION
+        told = f", of which the tail reaches {LARGEST_SCORE:g}, the largest score" if is_cut else ""
+        return f"{self.impostors:,} impostor pairs{told}"
 
     def at(self, score: float) -> Calibrated:
         """Return the false match rate at a score."""
@@ -116,7 +139,8 @@ class Condition:
             step = int(np.argmax(np.array(self.fmr) <= fmr * (1 + 1e-12)))
             return self.at(self.score[step])
         beyond = self.scale * float(np.log(self.lowest_measured / fmr))
-        return self._extrapolated(self.score[-1] + beyond, beyond)
+        score = min(self.score[-1] + beyond, max(LARGEST_SCORE, self.score[-1]))
+        return self._extrapolated(score, beyond)
 
     def _extrapolated(self, score: float, beyond: float) -> Calibrated:
         measured = f"{self.impostors:,} impostor pairs show rates from {self.lowest_measured:.2g}"
@@ -157,8 +181,7 @@ def fit_condition(
             allowed=f"at least {MIN_IMPOSTORS}",
             next_step="compare more identities",
         )
-    # Only the false match rates of this curve are read, so impostors may stand for both sides.
-    ranked = RankedScores(score, score)
+    ranked = RankedScores.of_impostors(score)
     curve = ranked.curve()
     steps = _steps(curve.fmr, score.size)
     threshold = curve.threshold[steps].astype(np.float64)
@@ -167,7 +190,7 @@ def fit_condition(
     if replicates:
         drawn = resample_identities(
             lambda weight: (
-                ranked.curve(weight, weight).fmr[steps]
+                ranked.curve(impostor_weight=weight).fmr[steps]
                 if weight.any()
                 else np.full(steps.size, np.nan)
             ),
@@ -233,6 +256,13 @@ def read_condition(table: object, *, where: str) -> Condition:
     columns: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
     }
+    if not _are_numbers(columns.values()):
+        raise UserError(
+            where=where,
+            found="something else than numbers",
+            allowed="numbers",
+            next_step="make the calibration again",
+        )
     condition = Condition(**columns)
     score, fmr = np.array(condition.score), np.array(condition.fmr)
     is_whole = score.shape == fmr.shape and score.size > 0
@@ -244,3 +274,9 @@ def read_condition(table: object, *, where: str) -> Condition:
             next_step="make the calibration again",
         )
     return condition
+
+
+def _are_numbers(values: Iterable[object]) -> bool:
+    """Whether all are finite numbers, or tuples of them."""
+    each = (one for value in values for one in (value if isinstance(value, tuple) else (value,)))
+    return all(isinstance(one, int | float) and np.isfinite(one) for one in each)

@@ -7,7 +7,7 @@ one it is refused, and a reason stands where the number would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.errors import UserError
 from openmfr.evaluation.accuracy import FoldedPairs, Thresholds, assign_folds
 from openmfr.evaluation.breakdown import Breakdown
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.det import DetBand, band_fmrs, fnmr_at, make_band
-from openmfr.evaluation.intervals import Measured, interval, resample_identities
-from openmfr.evaluation.rates import ErrorCurve, RankedScores
+from openmfr.evaluation.intervals import Measured, check_draws, interval, resample_identities
+from openmfr.evaluation.rates import ErrorCurve, RankedScores, check_fmrs
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -52,6 +51,10 @@ class RateAtFmr:
     def tar(self) -> Measured:
         """True accept rate at FAR = `fmr`."""
         return self.fnmr.complement()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number as JSON values."""
+        return vars(self) | {"fnmr": vars(self.fnmr), "tar": vars(self.tar)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +90,11 @@ class VerificationResult:
         eer: Equal error rate.
         auc: Area under the ROC curve.
         kinds: The same for each kind of pair, where the protocol has kinds.
+        drawn: The numbers of `measured` in each draw of identities, shape (replicates, S), NaN
+            where undefined: for comparisons with other results on the same draws.
         confidence: Probability that the intervals are to cover.
         replicates: Draws of identities behind each interval; 0 for no intervals.
+        seed: Of the draws.
         notes: What a reader must know about these numbers.
         band: Intervals along the DET curve; None without draws.
         breakdown: Groups of people and masks apart, at one threshold; None if nothing is known of
@@ -104,8 +110,10 @@ class VerificationResult:
     eer: Measured
     auc: Measured
     kinds: Mapping[str, VerificationResult]
+    drawn: FloatArray
     confidence: float
     replicates: int
+    seed: int
     notes: tuple[str, ...]
     band: DetBand | None = None
     breakdown: Breakdown | None = None
@@ -114,6 +122,16 @@ class VerificationResult:
     def curve(self) -> ErrorCurve:
         """Both error rates at every threshold."""
         return RankedScores(self.comparisons.genuine, self.comparisons.impostor).curve()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the numbers that have intervals: "accuracy", "eer", "auc", "fnmr@0.01" …."""
+        return ("accuracy", "eer", "auc", *(f"fnmr@{rate.fmr:g}" for rate in self.rates))
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """These numbers."""
+        return (self.accuracy.mean, self.eer, self.auc, *(rate.fnmr for rate in self.rates))
 
     def headline(self) -> RateAtFmr:
         """Return the rate at the smallest false match rate that is supported, else the largest."""
@@ -130,9 +148,7 @@ class VerificationResult:
             "replicates": self.replicates,
             "accuracy": vars(self.accuracy)
             | {"mean": vars(self.accuracy.mean), "folds": list(self.accuracy.folds)},
-            "rates": [
-                vars(rate) | {"fnmr": vars(rate.fnmr), "tar": vars(rate.tar)} for rate in self.rates
-            ],
+            "rates": [rate.to_json() for rate in self.rates],
             "eer": vars(self.eer),
             "auc": vars(self.auc),
             "kinds": {kind: result.to_json() for kind, result in self.kinds.items()},
@@ -166,16 +182,10 @@ def measure(
 
     Raises:
         UserError: If there are no genuine or no impostor pairs, a score is not finite, or a false
-            match rate is out of range.
+            match rate or a number of draws is out of range.
     """
-    for fmr in fmrs:
-        if not 0 < fmr < 1:
-            raise UserError(
-                where="fmr",
-                found=f"{fmr:g}",
-                allowed="above 0 and below 1",
-                next_step="ask for rates such as 0.01 and 0.001",
-            )
+    check_fmrs(fmrs)
+    check_draws(replicates, seed)
     folded, notes = _with_folds(comparisons, seed=seed)
     grid = band_fmrs(folded.impostor.size) if replicates and folded.impostor.size else np.empty(0)
     statistics = _Statistics(folded, fmrs, thresholds, grid)
@@ -217,31 +227,15 @@ def measure(
             for fmr, fnmr in zip(fmrs, measured[3:], strict=True)
         ),
         kinds=kinds,
+        drawn=drawn[:, :rates],
         confidence=confidence,
         replicates=replicates,
+        seed=seed,
         notes=tuple(notes + kind_notes),
         band=make_band(grid, values[rates:], drawn[:, rates:], trials=people, confidence=confidence)
         if grid.size
         else None,
     )
-
-
-def statistics_of(
-    comparisons: Comparisons, fmrs: Sequence[float], *, seed: int
-) -> tuple[Callable[[FloatArray], FloatArray], Comparisons]:
-    """Prepare to measure pairs under many weights.
-
-    Args:
-        comparisons: The pairs.
-        fmrs: False match rates.
-        seed: Of the folds, where the protocol has none.
-
-    Returns:
-        What maps weights of the pairs, shape (P,), to accuracy, EER, AUC and the FNMR at each false
-        match rate; and the pairs with their folds.
-    """
-    folded, _ = _with_folds(comparisons, seed=seed)
-    return _Statistics(folded, fmrs), folded
 
 
 class _Statistics:

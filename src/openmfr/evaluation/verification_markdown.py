@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from openmfr.evaluation.breakdown_tables import breakdown_notes, group_tables, mask_tables
 from openmfr.evaluation.intervals import Measured
@@ -11,16 +11,20 @@ from openmfr.evaluation.verification import VerificationResult
 from openmfr.evaluation.wording import PLAIN, describe, fmr_text, pair_counts
 
 
-def verification_markdown(title: str, results: Mapping[str, VerificationResult]) -> str:
+def verification_markdown(
+    title: str, results: Mapping[str, VerificationResult], differences: Sequence[Table] = ()
+) -> str:
     """Write all tables.
 
     Args:
         title: Heading.
         results: By name; kinds of pairs and breakdowns follow each.
+        differences: Other systems compared with the first.
     """
     subject = next(iter(results.values()))
     parts = [f"# {title}", pair_counts(subject), *(f"- {text}" for text in subject.notes)]
     parts.append(_overview("System", results, caption="Side by side").markdown())
+    parts += [table.markdown() for table in differences]
     for name, result in results.items():
         parts.append(_rates(result, caption=f"{name}: error rates").markdown())
         if result.kinds:

@@ -8,14 +8,15 @@ follow a number into every table, tile and plot.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.evaluation import breakdown_tables
+from openmfr.evaluation import breakdown_tables, difference
 from openmfr.evaluation.breakdown import Breakdown
+from openmfr.evaluation.difference_tables import verification_differences
 from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.rates import MIN_EXPECTED_FALSE_MATCHES
 from openmfr.evaluation.table_report import Table
@@ -32,7 +33,8 @@ from openmfr.evaluation.wording import (
     percent,
     value_html,
 )
-from openmfr.files import write_json, write_text
+from openmfr.evaluation.worst_pairs import WARNING, worst_pairs
+from openmfr.evaluation.writing import write_report
 from openmfr.report import page as html
 from openmfr.report.page import Html, Page, Tile
 from openmfr.report.plots import (
@@ -44,13 +46,8 @@ from openmfr.report.plots import (
     threshold_plot,
     training_curves,
 )
-from openmfr.report.sheet import pair_strip
-from openmfr.version import __version__
 
 UInt8Array = npt.NDArray[np.uint8]
-IntArray = npt.NDArray[np.int64]
-
-FORMAT_VERSION = 1
 
 #: Metrics of a run that the page draws, and what it calls them.
 TRAINING_PANELS = {
@@ -60,7 +57,6 @@ TRAINING_PANELS = {
 }
 
 _MAX_CURVES = 4
-_WORST = 8
 
 _METHOD = (
     "A comparison matches when its score, the cosine similarity of two embeddings, reaches the "
@@ -100,42 +96,35 @@ def write_verification_report(
     Returns:
         Path of the page.
     """
-    out = Path(out)
     subject = next(iter(results.values()))
-    worst = {
-        "false_matches": subject.comparisons.worst_false_matches(_WORST),
-        "false_non_matches": subject.comparisons.worst_false_non_matches(_WORST),
-    }
-    settings = {"openmfr": __version__, **configuration}
+    worst = worst_pairs(subject.comparisons, subject.comparisons, sources=sources)
+    against = verification_differences(results)
     page = Page(title, subtitle=pair_counts(subject))
     page.section("", html.tiles(_tiles(subject)), *(html.note(text) for text in subject.notes))
-    page.section("Numbers", *_numbers(results))
+    page.section("Numbers", *_numbers(results, against))
     page.section("Curves", _curves(results))
     page.section("Groups", *_breakdown(results, breakdown_tables.group_tables))
     page.section("Masks", *_breakdown(results, breakdown_tables.mask_tables))
     page.section("Training", *_training(metrics))
-    page.section("Worst pairs", *_pictures(subject, worst, image, sources))
-    page.section("Configuration", html.listing(settings))
-    has_breakdown = any(result.breakdown is not None for result in results.values())
-    method = (*_METHOD, *breakdown_tables.METHOD) if has_breakdown else _METHOD
-    page.section("How to read this", *method)
-    write_json(
-        out / "report.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "kind": "verification report",
-            "title": title,
+    if image is not None:
+        page.section("Worst pairs", html.note(WARNING), *worst.pictures(image))
+    method = [*_METHOD, *(difference.METHOD if against else ())]
+    if any(result.breakdown is not None for result in results.values()):
+        method += breakdown_tables.METHOD
+    return write_report(
+        Path(out),
+        page,
+        kind="verification report",
+        title=title,
+        content={
             "results": {name: result.to_json() for name, result in results.items()},
-            "worst": {
-                side: [_pair_json(subject, pair, sources) for pair in pairs.tolist()]
-                for side, pairs in worst.items()
-            },
-            "configuration": settings,
+            "differences": [table.to_json() for table in against],
+            "worst": worst.to_json(),
         },
+        markdown=verification_markdown(title, results, against),
+        configuration=configuration,
+        method=method,
     )
-    write_text(out / "report.md", verification_markdown(title, results))
-    page.write(out / "report.html")
-    return out / "report.html"
 
 
 def _tiles(result: VerificationResult) -> list[Tile]:
@@ -161,7 +150,7 @@ def _tile(label: str, measured: Measured, unit: Unit = PERCENT, note: html.Cell 
     )
 
 
-def _numbers(results: Mapping[str, VerificationResult]) -> list[Html]:
+def _numbers(results: Mapping[str, VerificationResult], differences: Sequence[Table]) -> list[Html]:
     name, subject = next(iter(results.items()))
     parts = []
     confidence = f"{subject.confidence:.0%}" if subject.replicates else "no"
@@ -169,6 +158,7 @@ def _numbers(results: Mapping[str, VerificationResult]) -> list[Html]:
         parts.append(
             _overview("System", results, caption=f"Side by side, with {confidence} intervals")
         )
+        parts += [table.html() for table in differences]
     parts.append(_rates(subject, caption=f"{name}: error rates at fixed false match rates"))
     if subject.kinds:
         kinds = {"all": subject, **subject.kinds}
@@ -319,51 +309,3 @@ def _training(metrics: Sequence[Mapping[str, float]]) -> list[Html]:
         for label, svg in drawings.items()
     ]
     return [html.figures(plots, kind="plots small")] if plots else []
-
-
-def _pictures(
-    result: VerificationResult,
-    worst: Mapping[str, IntArray],
-    image: Callable[[int], UInt8Array] | None,
-    sources: Sequence[str] | None,
-) -> list[Html]:
-    if image is None:
-        return []
-    parts = [
-        html.note("These pictures show the people who were evaluated. Do not publish them."),
-    ]
-    titles = {
-        "false_matches": ("Worst false matches", "two people, highest scores"),
-        "false_non_matches": ("Worst false non-matches", "one person, lowest scores"),
-    }
-    for side, (title, what) in titles.items():
-        strips = []
-        for pair in worst[side].tolist():
-            shown = _pair_json(result, pair, sources)
-            a, b = result.comparisons.index_a[pair], result.comparisons.index_b[pair]
-            names = " · ".join(PurePosixPath(shown[side]).name for side in ("source_a", "source_b"))
-            score = html.number(shown["score"], f"{shown['score']:.3f}")
-            strips.append(
-                html.picture(
-                    pair_strip(image(int(a)), image(int(b))),
-                    caption=html.join(score, f" {names}"),
-                    alt=f"Two faces compared: {names}",
-                )
-            )
-        parts += [html.subheading(f"{title}: {what}"), html.figures(strips, kind="pictures")]
-    return parts
-
-
-def _pair_json(
-    result: VerificationResult, pair: int, sources: Sequence[str] | None
-) -> dict[str, Any]:
-    comparisons = result.comparisons
-    a, b = int(comparisons.index_a[pair]), int(comparisons.index_b[pair])
-    return {
-        "score": float(comparisons.score[pair]),
-        "index_a": a,
-        "index_b": b,
-        "source_a": sources[a] if sources else f"image {a}",
-        "source_b": sources[b] if sources else f"image {b}",
-        "kind": None if comparisons.kind is None else str(comparisons.kind[pair]),
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.verification import VerificationResult
@@ -83,7 +83,23 @@ def summary(name: str, result: VerificationResult) -> str:
     return "\n".join(lines)
 
 
-def pair_counts(result: VerificationResult) -> str:
+class Counted(Protocol):
+    """A result that says how many pairs it rests on."""
+
+    @property
+    def genuine_pairs(self) -> int:
+        """Number of genuine pairs."""
+
+    @property
+    def impostor_pairs(self) -> int:
+        """Number of impostor pairs."""
+
+    @property
+    def identities(self) -> int:
+        """Number of identities in them."""
+
+
+def pair_counts(result: Counted) -> str:
     """Write what was compared."""
     return (
         f"{result.genuine_pairs:,} genuine and {result.impostor_pairs:,} impostor pairs of "

@@ -12,18 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmfr.errors import UserError
-from openmfr.evaluation.all_pairs.rates import (
-    group_sets,
-    masked_sets,
-    measure_all_pairs,
-    measure_sets,
-)
+from openmfr.evaluation.all_pairs.rates import measure_all_pairs
 from openmfr.evaluation.all_pairs.scores import AllPairs, all_pairs
 from openmfr.evaluation.all_pairs.screen import (
     NO_CUT,
     Precision,
     check_accumulation,
 )
+from openmfr.evaluation.all_pairs.sets import group_sets, masked_sets, measure_sets
 from openmfr.evaluation.comparisons import Comparisons, cosine_of_pairs
 from openmfr.evaluation.verification import measure
 

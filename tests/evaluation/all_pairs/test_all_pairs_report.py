@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openmfr.evaluation.all_pairs.rates import measure_sets
 from openmfr.evaluation.all_pairs.report import write_all_pairs_report
+from openmfr.evaluation.all_pairs.sets import measure_sets
 from openmfr.evaluation.protocols.tracks import Options, WebFace260MTrack
 
 IDENTITY = np.repeat(np.arange(30), 4)

@@ -1,9 +1,4 @@
-"""Results on the same draws of identities: which model is better, and what a sum of parts is worth.
-
-Draws depend on the seed and on the number of identities alone. So two models that were measured on
-the same images have their draws in common, and the difference of their rates in each draw gives
-a paired interval: what makes a pair hard for both cancels out.
-"""
+"""Results on the same draws of people: which model is better, and what a sum of parts is worth."""
 
 from __future__ import annotations
 
@@ -13,11 +8,10 @@ from dataclasses import astuple
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.errors import UserError
 from openmfr.evaluation.all_pairs.counts import PairCounts
 from openmfr.evaluation.all_pairs.rates import AllPairsResult, statistics_of
 from openmfr.evaluation.all_pairs.tail import draw_together
-from openmfr.evaluation.difference import paired_difference
+from openmfr.evaluation.difference import not_the_same, paired_differences
 from openmfr.evaluation.intervals import Measured
 
 FloatArray = npt.NDArray[np.floating]
@@ -49,28 +43,12 @@ def compare_results(first: AllPairsResult, second: AllPairsResult) -> dict[float
         >>> change.low < change.value < change.high < 0
         True
     """
-    same_images = _same(first.pairs.counts, second.pairs.counts)
+    if not _same(first.pairs.counts, second.pairs.counts):
+        raise not_the_same("other images")
     fmrs = [rate.fmr for rate in first.rates]
-    if not same_images or fmrs != [rate.fmr for rate in second.rates]:
-        raise UserError(
-            where="comparison of two models",
-            found="other false match rates" if same_images else "other images",
-            allowed="results on the same images at the same false match rates",
-            next_step="measure both with the same call",
-        )
-    if (first.seed, first.replicates) != (second.seed, second.replicates):
-        raise UserError(
-            where="comparison of two models",
-            found=f"{second.replicates:,} draws of seed {second.seed}",
-            allowed=f"{first.replicates:,} draws of seed {first.seed}, as the other has",
-            next_step="measure both with the same replicates and seed",
-        )
-    return {
-        a.fmr: paired_difference(a.fnmr, b.fnmr, change, confidence=first.confidence)
-        for a, b, change in zip(
-            first.rates, second.rates, (second.drawn - first.drawn).T, strict=True
-        )
-    }
+    if fmrs != [rate.fmr for rate in second.rates]:
+        raise not_the_same("other false match rates")
+    return dict(zip(fmrs, paired_differences(first, second), strict=True))
 
 
 def drawn_together(results: Sequence[AllPairsResult]) -> list[FloatArray]:

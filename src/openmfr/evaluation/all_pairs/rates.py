@@ -11,7 +11,7 @@ enough for most draws; see `all_pairs.tail`. A deeper one (`all_pairs(depth=…)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -20,19 +20,14 @@ import numpy.typing as npt
 
 from openmfr.errors import UserError
 from openmfr.evaluation.all_pairs.counts import Convention, Totals
-from openmfr.evaluation.all_pairs.scores import DEFAULT_FMRS, AllPairs, all_pairs
-from openmfr.evaluation.all_pairs.screen import Precision
+from openmfr.evaluation.all_pairs.scores import AllPairs
 from openmfr.evaluation.all_pairs.tail import TailStatistics, draw_together
 from openmfr.evaluation.det import DetBand, band_fmrs, fnmr_at, make_band
+from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.rates import ErrorCurve
 from openmfr.evaluation.verification import RateAtFmr, rate_at, with_interval
 
 FloatArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-
-#: A set of images and the one that it is compared with, each as one bool per image, shape (N,).
-Sets = tuple[BoolArray, BoolArray]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,6 +60,11 @@ class AllPairsResult:
     replicates: int
     seed: int
     notes: tuple[str, ...]
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """The FNMR at each of the rates."""
+        return tuple(rate.fnmr for rate in self.rates)
 
     @property
     def totals(self) -> dict[str, Totals]:
@@ -106,9 +106,7 @@ class AllPairsResult:
             "identities": self.identities,
             "confidence": self.confidence,
             "replicates": self.replicates,
-            "rates": [
-                vars(rate) | {"fnmr": vars(rate.fnmr), "tar": vars(rate.tar)} for rate in self.rates
-            ],
+            "rates": [rate.to_json() for rate in self.rates],
             "det": None if self.band is None else self.band.to_json(),
             "totals": {name: total._asdict() for name, total in self.totals.items()},
             "with_self_pairs": [
@@ -191,73 +189,6 @@ def _grid(pairs: AllPairs, fmrs: Sequence[float]) -> FloatArray:
     """False match rates along the DET that the tail reaches in most draws."""
     grid = band_fmrs(pairs.counts.impostors)
     return grid if pairs.floor == -np.inf else grid[grid <= max(fmrs)]
-
-
-def measure_sets(
-    embedding: FloatArray,
-    identity: IntArray,
-    sets: Mapping[str, Sets],
-    *,
-    fmrs: Sequence[float] = DEFAULT_FMRS,
-    precision: Precision = "float32",
-    workers: int = 1,
-    replicates: int = 1_000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, AllPairsResult]:
-    """Measure several comparisons of sets of the same images; see `masked_sets`, `group_sets`.
-
-    Args:
-        embedding: Shape (N, D), of any length.
-        identity: Who is on each image, shape (N,).
-        sets: The two sets of each comparison, by name.
-        fmrs: False match rates.
-        precision: What screens the pairs.
-        workers: Processes.
-        replicates: Draws of identities for the intervals.
-        confidence: Probability that the intervals are to cover.
-        seed: Of the draws.
-
-    Raises:
-        UserError: As `all_pairs` and `measure_all_pairs` do.
-    """
-    results = {}
-    for name, (first, second) in sets.items():
-        pairs = all_pairs(
-            embedding,
-            identity,
-            fmrs=fmrs,
-            first=first,
-            second=second,
-            precision=precision,
-            workers=workers,
-        )
-        results[name] = measure_all_pairs(
-            pairs, replicates=replicates, confidence=confidence, seed=seed
-        )
-    return results
-
-
-def masked_sets(is_masked: BoolArray) -> dict[str, Sets]:
-    """Compare unmasked faces with each other, masked with unmasked ones, and masked ones.
-
-    Example:
-        >>> sets = masked_sets(np.array([True, False]))
-        >>> list(sets), sets["mu"][0].tolist()
-        (['uu', 'mu', 'mm'], [True, False])
-    """
-    bare = ~is_masked
-    return {"uu": (bare, bare), "mu": (is_masked, bare), "mm": (is_masked, is_masked)}
-
-
-def group_sets(group: npt.NDArray[np.str_]) -> dict[str, Sets]:
-    """Compare the images of each group with each other.
-
-    Example:
-        >>> list(group_sets(np.array(["b", "a", "b"])))
-        ['a', 'b']
-    """
-    return {name: (group == name, group == name) for name in np.unique(group).tolist()}
 
 
 def statistics_of(pairs: AllPairs, fmrs: Sequence[float]) -> TailStatistics:

@@ -11,28 +11,23 @@ import numpy.typing as npt
 
 from openmfr.evaluation.all_pairs.compare import differences
 from openmfr.evaluation.all_pairs.rates import AllPairsResult
-from openmfr.evaluation.difference import paired_difference
+from openmfr.evaluation.difference import METHOD, paired_difference
+from openmfr.evaluation.difference_tables import ABOVE, BELOW, difference_table
 from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.published import PublishedTable
 from openmfr.evaluation.rates import MIN_EXPECTED_FALSE_MATCHES
 from openmfr.evaluation.table_report import Table
-from openmfr.evaluation.wording import Unit, describe, fmr_text, measured_html, percent
+from openmfr.evaluation.wording import describe, fmr_text, measured_html, pair_counts, percent
 from openmfr.evaluation.worst_pairs import WARNING, UInt8Array, WorstPairs, worst_pairs
-from openmfr.files import write_json, write_text
+from openmfr.evaluation.writing import write_report
 from openmfr.report import page as html
 from openmfr.report.page import Html, Page, Tile
 from openmfr.report.plots import Band, Curve, det_plot
-from openmfr.version import __version__
 
 FloatArray = npt.NDArray[np.floating]
 
-FORMAT_VERSION = 1
-
 #: Curves in one drawing, and comparisons whose worst pairs are shown.
 _MAX_CURVES, _MAX_PICTURED = 4, 3
-
-#: Differences of rates.
-POINTS = Unit(whole=100, decimals=2, suffix="")
 
 _METHOD = (
     "Every image is compared with every other one, each pair once and no image with itself; scores "
@@ -49,6 +44,10 @@ Results = Mapping[str, AllPairsResult]
 
 class Track(Protocol):
     """What a model reached on a track: `protocols.tracks.TrackResult`."""
+
+    @property
+    def metric(self) -> str:
+        """What the score is made of: "fnmr", the lower the better, or "tar"."""
 
     @property
     def score(self) -> Measured:
@@ -87,10 +86,9 @@ def write_all_pairs_report(
     Returns:
         Path of the page.
     """
-    settings = {"openmfr": __version__, **configuration}
     subject = next(iter(results.values()))
     scores = {model: track.score for model, track in (tracks or {}).items()}
-    against = _differences(results, tracks or {})
+    against = difference_tables(results, tracks or {})
     worst = {
         name: worst_pairs(part.pairs.genuine, part.pairs.tail, sources=sources)
         for name, part in subject.items()
@@ -109,14 +107,12 @@ def write_all_pairs_report(
     if published is not None:
         page.section("Beside the paper", published.html(), *map(html.note, published.remarks))
     page.section("Worst pairs", *_pictures(worst, image))
-    page.section("Configuration", html.listing(settings))
-    page.section("How to read this", *_METHOD)
-    write_json(
-        out / "report.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "kind": "all-pairs report",
-            "title": title,
+    return write_report(
+        out,
+        page,
+        kind="all-pairs report",
+        title=title,
+        content={
             "score": {model: vars(score) for model, score in scores.items()},
             "results": {
                 model: {name: part.to_json() for name, part in parts.items()}
@@ -125,16 +121,22 @@ def write_all_pairs_report(
             "differences": [table.to_json() for table in against],
             "worst": {name: pairs.to_json() for name, pairs in worst.items()},
             "notes": said,
-            "configuration": settings,
         },
+        markdown=_markdown(title, results, scores, published, said, against),
+        configuration=configuration,
+        method=(*_METHOD, *(METHOD if against else ())),
     )
-    write_text(out / "report.md", _markdown(title, results, scores, published, said, against))
-    page.write(out / "report.html")
-    return out / "report.html"
 
 
-def _differences(results: Mapping[str, Results], tracks: Mapping[str, Track]) -> list[Table]:
-    """Each other model's rates minus the first's, and so the scores."""
+def difference_tables(
+    results: Mapping[str, Results], tracks: Mapping[str, Track] | None = None
+) -> list[Table]:
+    """Compare each other model's rates with the first's, and so the scores of tracks.
+
+    Args:
+        results: Model → comparison → result.
+        tracks: Model → what it reached on a track.
+    """
     if len(results) == 1:
         return []
     base = next(iter(results))
@@ -145,15 +147,14 @@ def _differences(results: Mapping[str, Results], tracks: Mapping[str, Track]) ->
             name: [change.get(fmr, "–") for fmr in fmrs] for name, change in parts.items()
         }
         tables.append(
-            Table(
-                caption=f"{model} minus {base}: difference of FNMR in percentage points, with "
-                "paired intervals; below 0 is better, and an interval without 0 is a difference",
+            difference_table(
+                f"{model} minus {base}: difference of FNMR",
+                BELOW,
                 header=("Comparison", *(f"FMR {fmr_text(fmr)}" for fmr in fmrs)),
                 rows=rows,
-                unit=POINTS,
             )
         )
-    if base in tracks:
+    if tracks and base in tracks:
         first = tracks[base]
         scores: dict[str, list[Measured | str]] = {
             model: [paired_difference(first.score, track.score, track.drawn - first.drawn)]
@@ -161,11 +162,11 @@ def _differences(results: Mapping[str, Results], tracks: Mapping[str, Track]) ->
             if model != base and track.drawn.shape == first.drawn.shape
         }
         tables.append(
-            Table(
-                caption=f"Score minus that of {base}, in percentage points, with paired intervals",
+            difference_table(
+                f"Score minus that of {base}",
+                BELOW if first.metric == "fnmr" else ABOVE,
                 header=("System", "Score"),
                 rows=scores,
-                unit=POINTS,
             )
         )
     return tables
@@ -193,7 +194,7 @@ def summary(model: str, parts: Results, score: Measured | None = None) -> str:
     """
     lines = [f"{model}: score {describe(score)}" if score is not None else f"{model}:"]
     for name, part in parts.items():
-        lines.append(f"  {name}: {_counts(part)}")
+        lines.append(f"  {name}: {pair_counts(part)}")
         lines += [
             f"    FNMR at FMR {fmr_text(rate.fmr):<10} {describe(rate.fnmr)}" for rate in part.rates
         ]
@@ -202,14 +203,7 @@ def summary(model: str, parts: Results, score: Measured | None = None) -> str:
 
 
 def _counted(parts: Results) -> str:
-    return "; ".join(f"{name}: {_counts(part)}" for name, part in list(parts.items())[:3])
-
-
-def _counts(part: AllPairsResult) -> str:
-    return (
-        f"{part.genuine_pairs:,} genuine and {part.impostor_pairs:,} impostor pairs of "
-        f"{part.identities:,} people"
-    )
+    return "; ".join(f"{name}: {pair_counts(part)}" for name, part in list(parts.items())[:3])
 
 
 def _tiles(parts: Results, score: Measured | None) -> list[Tile]:

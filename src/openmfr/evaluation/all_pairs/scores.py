@@ -36,6 +36,7 @@ from openmfr.evaluation.all_pairs.screen import (
     save_side,
 )
 from openmfr.evaluation.comparisons import Comparisons, unit_vectors
+from openmfr.evaluation.rates import check_fmrs
 from openmfr.run import progress
 from openmfr.workers import choose_workers, do_all, usable_cpus
 
@@ -213,20 +214,10 @@ def _checked_sets(
 
 def _tail_length(counts: PairCounts, fmrs: Sequence[float], depth: float) -> int:
     """How many impostor scores to keep."""
-    for fmr in fmrs:
-        if not 0 < fmr < 1:
-            raise UserError(
-                where="fmr",
-                found=f"{fmr:g}",
-                allowed="above 0 and below 1",
-                next_step="ask for rates such as 1e-5 and 1e-6",
-            )
-    if not depth >= 1 or not fmrs:
+    check_fmrs(fmrs)
+    if not depth >= 1:
         raise UserError(
-            where="depth" if fmrs else "fmrs",
-            found=f"{depth:g}" if fmrs else "none",
-            allowed="from 1" if fmrs else "at least one false match rate",
-            next_step="leave it out",
+            where="depth", found=f"{depth:g}", allowed="from 1", next_step="leave it out"
         )
     if not counts.impostors:
         raise UserError(

@@ -226,7 +226,9 @@ def _pairs_of_folder(folder: Path) -> list[_Pair]:
             return _cfp(protocol, "FP")
     lists = sorted(folder.glob("*/*_pairs.txt")) or sorted(folder.glob("txts/*/*_pairs.txt"))
     if not lists:
-        raise _fault(folder, "neither Split nor *_pairs.txt in its folders", "check the path")
+        likely = sorted(folder.glob("*pairs*.*"))
+        step = f"give the list itself: {likely[0]}" if likely else "check the path"
+        raise _fault(folder, "neither Split nor *_pairs.txt in its folders", step)
     return [
         _Pair(
             a=f"{path.parent.name}/{pair.a}",

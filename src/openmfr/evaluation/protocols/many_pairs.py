@@ -15,7 +15,7 @@ are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
@@ -23,9 +23,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.errors import UserError
 from openmfr.evaluation.all_pairs.tail import TailStatistics, draw_together
 from openmfr.evaluation.comparisons import Comparisons, cosine_of_pairs
+from openmfr.evaluation.difference import not_the_same, paired_differences
+from openmfr.evaluation.intervals import Measured
+from openmfr.evaluation.rates import check_fmrs
 from openmfr.evaluation.verification import RateAtFmr, rate_at, with_interval
 
 FloatArray = npt.NDArray[np.floating]
@@ -40,7 +42,7 @@ _SPARSE: Final = 64
 _ROOM: Final = 1.5
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ManyPairsResult:
     """TAR@FAR of a long list.
 
@@ -49,8 +51,11 @@ class ManyPairsResult:
         impostor_pairs: Number of impostor pairs.
         identities: Number of identities in the pairs.
         rates: FNMR@FMR and TAR@FAR at each rate that was asked for.
+        drawn: FNMR at each of the rates in each draw of identities, shape (replicates, F), NaN
+            where it is undefined: for comparisons with other results on the same draws.
         confidence: Probability that the intervals are to cover.
         replicates: Draws of identities behind each interval; 0 for no intervals.
+        seed: Of the draws.
         notes: What a reader must know about these numbers.
     """
 
@@ -58,14 +63,22 @@ class ManyPairsResult:
     impostor_pairs: int
     identities: int
     rates: tuple[RateAtFmr, ...]
+    drawn: FloatArray
     confidence: float
     replicates: int
+    seed: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """The FNMR at each of the rates."""
+        return tuple(rate.fnmr for rate in self.rates)
 
     def to_json(self) -> dict[str, Any]:
         """Return every number as JSON values."""
-        rates = [asdict(rate) | {"tar": asdict(rate.tar)} for rate in self.rates]
-        return {**vars(self), "rates": rates, "notes": list(self.notes)}
+        numbers = {name: value for name, value in vars(self).items() if name != "drawn"}
+        rates = [rate.to_json() for rate in self.rates]
+        return numbers | {"rates": rates, "notes": list(self.notes)}
 
 
 def score_many(direction: FloatArray, index_a: IntArray, index_b: IntArray) -> FloatArray:
@@ -141,14 +154,7 @@ def measure_many(
         UserError: If there are no genuine or no impostor pairs, a score is not finite, or a rate
             is out of range.
     """
-    bad = [fmr for fmr in fmrs if not 0 < fmr < 1]
-    if bad or not fmrs:
-        raise UserError(
-            where="fmr",
-            found=f"{bad[0]:g}" if bad else "none",
-            allowed="above 0 and below 1",
-            next_step="ask for rates such as 1e-4 and 1e-5",
-        )
+    check_fmrs(fmrs)
     tail = _Tail(comparisons, max(fmrs) * (_ROOM if replicates else 1), margin)
     statistics = tail.statistics(fmrs)
     if rescore is not None:
@@ -168,10 +174,36 @@ def measure_many(
         impostor_pairs=tail.impostors,
         identities=tail.identities.size,
         rates=tuple(rates),
+        drawn=drawn,
         confidence=confidence,
         replicates=replicates,
+        seed=seed,
         notes=tuple(statistics.notes(fmrs, replicates, remedy="ask for a larger one beside it")),
     )
+
+
+def compare_many(first: ManyPairsResult, second: ManyPairsResult) -> dict[float, Measured]:
+    """Measure the second model's TAR minus the first's, with paired intervals.
+
+    Args:
+        first: What one model reached.
+        second: What another one reached on the same list, with the same draws.
+
+    Returns:
+        By false accept rate; above 0 the second is better. An interval that excludes 0 is
+        a difference.
+
+    Raises:
+        UserError: If pairs, rates or draws are not the same.
+    """
+    counts = [(r.genuine_pairs, r.impostor_pairs, r.identities) for r in (first, second)]
+    if counts[0] != counts[1]:
+        raise not_the_same("other pairs")
+    fars = [rate.fmr for rate in first.rates]
+    if fars != [rate.fmr for rate in second.rates]:
+        raise not_the_same("other false accept rates")
+    changes = (change.negated() for change in paired_differences(first, second))
+    return dict(zip(fars, changes, strict=True))
 
 
 class _Tail:

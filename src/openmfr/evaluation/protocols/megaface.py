@@ -10,10 +10,6 @@ Ranks are exact. A product in float32 only says which distractors may be among a
 decides, distractor against mate, is one float64 sum per pair, so the result does not depend on how
 the work was cut into blocks.
 
-The published lists have photos of other people in them. InsightFace's lists of noise name these;
-here a noisy probe takes part in no search and a noisy distractor is left out. (InsightFace's own
-script keeps the noisy probes and gives each its person's mean embedding, which is easily found.)
-
 Source:
     Kemelmacher-Shlizerman et al., CVPR 2016; its development kit's lists; deepinsight/insightface
     `recognition/_evaluation_/megaface`; JDAI-CV/FaceX-Zoo `megaface_evaluator.py`; MFR paper, §5.
@@ -21,20 +17,17 @@ Source:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final, TypeGuard
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import unit_vectors
-from openmfr.evaluation.intervals import Measured, resample_identities
+from openmfr.evaluation.difference import not_the_same, paired_differences
+from openmfr.evaluation.intervals import Measured, check_draws, resample_identities
 from openmfr.evaluation.protocols.many_pairs import score_margin
-from openmfr.evaluation.protocols.sources import find_images, path_parts
 from openmfr.evaluation.verification import with_interval
 from openmfr.run import progress
 
@@ -47,7 +40,7 @@ _PROBES: Final = 512
 _DISTRACTORS: Final = 16_384
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class IdentificationResult:
     """How often a mate is found.
 
@@ -57,8 +50,11 @@ class IdentificationResult:
         probes: Photos that take part in a search.
         identities: People with at least two photos.
         distractors: Strangers that are searched.
+        drawn: The rates in each draw of identities, shape (replicates, ranks), NaN where undefined:
+            for comparisons with other results on the same draws.
         confidence: Probability that the intervals are to cover.
         replicates: Draws of identities behind each interval; 0 for no intervals.
+        seed: Of the draws.
     """
 
     rates: tuple[Measured, ...]
@@ -66,8 +62,15 @@ class IdentificationResult:
     probes: int
     identities: int
     distractors: int
+    drawn: FloatArray
     confidence: float
     replicates: int
+    seed: int
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """The rates."""
+        return self.rates
 
     @property
     def rank_1(self) -> Measured:
@@ -76,7 +79,8 @@ class IdentificationResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return every number as JSON values."""
-        return {**vars(self), "rates": [asdict(rate) for rate in self.rates]}
+        numbers = {name: value for name, value in vars(self).items() if name != "drawn"}
+        return numbers | {"rates": [vars(rate) for rate in self.rates]}
 
 
 def identify(
@@ -107,6 +111,7 @@ def identify(
         UserError: If sizes do not fit, nobody has two photos, there are fewer distractors than
             ranks, or an embedding has no direction.
     """
+    check_draws(replicates, seed)
     mate = probe if mate is None else mate
     _check(probe, identity, distractor, mate, max_rank)
     first, second = _searches(identity)
@@ -119,15 +124,13 @@ def identify(
         score = _products(unit_vectors(probe, first[part]), unit_vectors(mate, second[part]))
         rank[part] = 1 + np.sum(best[place[part]] >= score[:, None], axis=1)
     found = rank[:, None] <= np.arange(1, max_rank + 1)
-    drawn: FloatArray = np.empty((0, max_rank))
-    if replicates:
-        drawn = resample_identities(
-            lambda weight: _share(found, weight),
-            identity[first],
-            identity[first],
-            replicates=replicates,
-            seed=seed,
-        )
+    drawn = resample_identities(
+        lambda weight: _share(found, weight),
+        identity[first],
+        identity[first],
+        replicates=replicates,
+        seed=seed,
+    ).reshape(replicates, max_rank)
     people = np.unique(identity[first]).size
     rates = [
         with_interval(value, column, trials=people, confidence=confidence)
@@ -139,9 +142,34 @@ def identify(
         probes=used.size,
         identities=people,
         distractors=len(distractor),
+        drawn=drawn,
         confidence=confidence,
         replicates=replicates,
+        seed=seed,
     )
+
+
+def compare_identification(
+    first: IdentificationResult, second: IdentificationResult
+) -> list[Measured]:
+    """Measure how much more often the second model finds a mate, with paired intervals.
+
+    Args:
+        first: What one model reached.
+        second: What another one reached on the same photos, with the same draws.
+
+    Returns:
+        For each rank; above 0 the second is better. An interval that excludes 0 is a difference.
+
+    Raises:
+        UserError: If photos, ranks or draws are not the same.
+    """
+    names = ("searches", "probes", "identities", "distractors")
+    if any(getattr(first, name) != getattr(second, name) for name in names):
+        raise not_the_same("other photos")
+    if len(first.rates) != len(second.rates):
+        raise not_the_same("other ranks")
+    return paired_differences(first, second)
 
 
 def best_scores(probe: FloatArray, distractor: FloatArray, *, count: int) -> FloatArray:
@@ -243,7 +271,7 @@ def _check(
             where="max_rank",
             found=f"{max_rank} with {len(distractor):,} distractors",
             allowed="from 1 to their number",
-            next_step="embed more distractors",
+            next_step="choose another last rank, or embed more distractors",
         )
     _, photos = np.unique(identity[identity >= 0], return_counts=True)
     if not (photos > 1).any():
@@ -253,114 +281,3 @@ def _check(
             allowed="at least one person with two",
             next_step="check the identities, and the list of noise",
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PhotoList:
-    """A published list of photos.
-
-    Attributes:
-        path: Path of each photo, N of them.
-        identity: Who is on each, numbered in the order of the names; −1 for photos that are left
-            out as noise, and for all photos of a list of distractors; shape (N,).
-        keep: Photos that are not left out as noise, shape (N,).
-    """
-
-    path: Sequence[str]
-    identity: IntArray
-    keep: BoolArray
-
-    def rows(self, sources: Sequence[str], *, where: str = "list of photos") -> IntArray:
-        """Find the kept photos in a store, by the end of their paths.
-
-        Args:
-            sources: Where each image of the store came from: its column `source`.
-            where: What the list is called in an error.
-
-        Returns:
-            Row of each kept photo, shape (K,).
-
-        Raises:
-            UserError: If photos are missing, named together, or unclear.
-        """
-        kept = [path for path, is_kept in zip(self.path, self.keep, strict=True) if is_kept]
-        return find_images(kept, sources, where=where)
-
-
-def read_photo_list(
-    path: Path | str, *, noise: Path | str | None = None, is_named: bool = False
-) -> PhotoList:
-    """Read one of the development kit's lists, such as facescrub_features_list.json.
-
-    Args:
-        path: JSON with the lists `path` and, for people who are looked for, `id`.
-        noise: InsightFace's list of photos to leave out: lines with the end of a path, the last of
-            several columns between tabs; `#` begins a comment.
-        is_named: Whether it must say who is on the photos, as a list of probes does.
-
-    Raises:
-        UserError: If a file is unreadable or not such a list.
-    """
-    content = _read_json(Path(path))
-    photos, names = content.get("path"), content.get("id")
-    if is_named and names is None:
-        raise UserError(
-            where=str(path),
-            found="no list `id`",
-            allowed="who is on each photo that is looked for",
-            next_step="give facescrub_features_list.json; distractors go with --distractor-list",
-        )
-    if not _are_names(photos) or not (names is None or len(names) == len(photos)):
-        raise UserError(
-            where=str(path),
-            found="no list `path`, or an `id` of another length",
-            allowed="JSON with the lists path and, for probes, id",
-            next_step="give facescrub_features_list.json or megaface_features_list.json_1000000_1",
-        )
-    noisy = _read_noise(Path(noise)) if noise is not None else frozenset()
-    keep = np.array([not noisy.intersection(_ends(photo)) for photo in photos], dtype=np.bool_)
-    identity = np.full(len(photos), -1, dtype=np.int64)
-    if names is not None:
-        identity = np.unique([str(name) for name in names], return_inverse=True)[1].astype(np.int64)
-    return PhotoList(path=photos, identity=np.where(keep, identity, -1), keep=keep)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        content, reason = None, f"no readable JSON ({type(error).__name__})"
-    else:
-        reason = f"a {type(content).__name__}"
-    if not isinstance(content, dict):
-        raise UserError(
-            where=str(path),
-            found=reason,
-            allowed="JSON with the lists path and, for probes, id",
-            next_step="check the path",
-        )
-    return content
-
-
-def _are_names(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
-
-
-def _read_noise(path: Path) -> frozenset[tuple[str, ...]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            where=str(path),
-            found=f"no readable text ({type(error).__name__})",
-            allowed="a line for each photo to leave out",
-            next_step="check the path",
-        ) from error
-    words = (line.split("\t")[-1].strip() for line in lines if not line.startswith("#"))
-    return frozenset(path_parts(word) for word in words if word)
-
-
-def _ends(path: str) -> set[tuple[str, ...]]:
-    """All ends of a path: b/c and c of a/b/c.jpg, and itself."""
-    parts = path_parts(path)
-    return {parts[start:] for start in range(len(parts))}

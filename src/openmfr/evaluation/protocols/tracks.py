@@ -10,19 +10,19 @@ pairs by are in `all_pairs.counts`, and every part's `with_self_pairs` says what
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError, nearest
 from openmfr.evaluation.all_pairs.compare import drawn_together
-from openmfr.evaluation.all_pairs.counts import count_pairs
-from openmfr.evaluation.all_pairs.rates import AllPairsResult, Sets, measure_all_pairs
-from openmfr.evaluation.all_pairs.scores import all_pairs
+from openmfr.evaluation.all_pairs.rates import AllPairsResult
 from openmfr.evaluation.all_pairs.screen import Precision
+from openmfr.evaluation.all_pairs.sets import Sets, measurable_sets, measure_sets
 from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.verification import with_interval
 
@@ -103,8 +103,54 @@ class Options:
     seed: int = 0
 
 
+class Track(ABC):
+    """A track: which sets of images are compared, and which two parts its score is made of.
+
+    A subclass is a frozen dataclass whose arrays say what each image is.
+
+    Attributes:
+        name: What it is called.
+        metric: What is read of each part.
+        masked: The part of masked faces.
+        standard: The part of the rest.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[Literal["fnmr", "tar"]]
+    masked: ClassVar[str]
+    standard: ClassVar[str]
+
+    @abstractmethod
+    def sets(self) -> dict[str, tuple[Sets, float]]:
+        """The two sets of each part, and its false match rate."""
+
+    def measure(
+        self,
+        embedding: FloatArray,
+        identity: IntArray,
+        options: Options | None = None,
+        *,
+        keep: BoolArray | None = None,
+    ) -> TrackResult:
+        """Measure embeddings on the track.
+
+        Args:
+            embedding: Shape (N, D), of any length.
+            identity: Who is on each image, from 0, shape (N,).
+            options: How; `Options()` by default.
+            keep: Images that take part, shape (N,); all by default.
+
+        Raises:
+            UserError: If a column has another length than the embeddings, or as `all_pairs` does.
+        """
+        columns = {name: column for name, column in vars(self).items() if np.ndim(column)}
+        _check_columns(identity.size, **columns)
+        parts, notes = _measure(embedding, identity, self.sets(), options or Options(), keep)
+        return _result(self, parts, notes)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class WebFace260MTrack:
+class WebFace260MTrack(Track):
     """FNMR at FMR 1e-5 of masked (MFR) and standard (SFR) comparisons.
 
     SFR compares unmasked faces with each other, MFR masked ones with unmasked ones; each over all
@@ -123,6 +169,10 @@ class WebFace260MTrack:
         MFR paper, §3.2; Zhu et al., "Masked Face Recognition Challenge: The WebFace260M Track
         Report", 2021.
     """
+
+    name = "WebFace260M"
+    metric = "fnmr"
+    masked, standard = "MFR-All", "SFR-All"
 
     is_masked: BoolArray
     scene: StrArray
@@ -145,32 +195,9 @@ class WebFace260MTrack:
                 parts[f"{kind}-{name}"] = ((first & keep, bare & keep), self.fmr)
         return parts
 
-    def measure(
-        self,
-        embedding: FloatArray,
-        identity: IntArray,
-        options: Options | None = None,
-        *,
-        keep: BoolArray | None = None,
-    ) -> TrackResult:
-        """Measure embeddings on the track.
-
-        Args:
-            embedding: Shape (N, D), of any length.
-            identity: Who is on each image, from 0, shape (N,).
-            options: How; `Options()` by default.
-            keep: Images that take part, shape (N,); all by default.
-
-        Raises:
-            UserError: If a column has another length than the embeddings, or as `all_pairs` does.
-        """
-        _check_columns(identity.size, is_masked=self.is_masked, scene=self.scene)
-        parts, notes = _measure(embedding, identity, self.sets(), options or Options(), keep)
-        return _result("WebFace260M", "fnmr", parts, notes, masked="MFR-All", standard="SFR-All")
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class InsightFaceTrack:
+class InsightFaceTrack(Track):
     """TAR of the InsightFace track, and of MFR-ongoing after it.
 
     Mask compares masked faces with unmasked ones at FAR 1e-4; Children all with all at FAR 1e-4;
@@ -189,6 +216,10 @@ class InsightFaceTrack:
         MFR paper, §3.2; Deng et al., "Masked Face Recognition Challenge: The InsightFace Track
         Report", 2021.
     """
+
+    name = "InsightFace"
+    metric = "tar"
+    masked, standard = "Mask", "MR-All"
 
     test_set: StrArray
     is_masked: BoolArray
@@ -209,29 +240,6 @@ class InsightFaceTrack:
             parts[label] = ((everyone[name], everyone[name]), 1e-6)
         return {**parts, "MR-All": ((multiracial, multiracial), 1e-6)}
 
-    def measure(
-        self,
-        embedding: FloatArray,
-        identity: IntArray,
-        options: Options | None = None,
-        *,
-        keep: BoolArray | None = None,
-    ) -> TrackResult:
-        """Measure embeddings on the track.
-
-        Args:
-            embedding: Shape (N, D), of any length.
-            identity: Who is on each image, from 0, shape (N,).
-            options: How; `Options()` by default.
-            keep: Images that take part, shape (N,); all by default.
-
-        Raises:
-            UserError: If a column has another length than the embeddings, or as `all_pairs` does.
-        """
-        _check_columns(identity.size, is_masked=self.is_masked, test_set=self.test_set)
-        parts, notes = _measure(embedding, identity, self.sets(), options or Options(), keep)
-        return _result("InsightFace", "tar", parts, notes, masked="Mask", standard="MR-All")
-
 
 def _measure(
     embedding: FloatArray,
@@ -241,57 +249,31 @@ def _measure(
     keep: BoolArray | None,
 ) -> tuple[dict[str, AllPairsResult], list[str]]:
     """Measure each part that has pairs of both sides."""
-    parts, notes = {}, []
     keep = np.ones(identity.size, dtype=np.bool_) if keep is None else keep
     _check_columns(identity.size, keep=keep)
-    for name, (both, fmr) in sets.items():
-        first, second = (side & keep for side in both)
-        is_same = np.array_equal(first, second)
-        counts = count_pairs(identity[first], None if is_same else identity[second])
-        if not counts.genuine or not counts.impostors:
-            side = "impostor" if counts.genuine else "genuine"
-            notes.append(f"{name} has no {side} pairs and is not measured.")
-            continue
-        pairs = all_pairs(
-            embedding,
-            identity,
-            fmrs=[fmr],
-            first=first,
-            second=second,
-            precision=options.precision,
-            workers=options.workers,
-        )
-        parts[name] = measure_all_pairs(
-            pairs,
-            replicates=options.replicates,
-            confidence=options.confidence,
-            seed=options.seed,
-        )
+    kept = {name: (first & keep, second & keep) for name, ((first, second), _) in sets.items()}
+    measurable, notes = measurable_sets(identity, kept)
+    parts: dict[str, AllPairsResult] = {}
+    for name, both in measurable.items():
+        _, fmr = sets[name]
+        parts |= measure_sets(embedding, identity, {name: both}, fmrs=[fmr], **vars(options))
     return parts, notes
 
 
-def _result(
-    track: str,
-    metric: Literal["fnmr", "tar"],
-    parts: Mapping[str, AllPairsResult],
-    notes: list[str],
-    *,
-    masked: str,
-    standard: str,
-) -> TrackResult:
+def _result(track: Track, parts: Mapping[str, AllPairsResult], notes: Sequence[str]) -> TrackResult:
     """Add the score, with an interval from drawing the identities of its two parts together."""
-    missing = [name for name in (masked, standard) if name not in parts]
+    missing = [name for name in (track.masked, track.standard) if name not in parts]
     flags = [f"refused: {name} is missing" for name in missing]
     if not missing:
-        two = {name: parts[name] for name in (masked, standard)}
-        values = {name: getattr(part.rates[0], metric) for name, part in two.items()}
+        two = {name: parts[name] for name in (track.masked, track.standard)}
+        values = {name: getattr(part.rates[0], track.metric) for name, part in two.items()}
         flags = [f"{name} {value.flag}" for name, value in values.items() if value.flag]
         a, b = (value.value for value in values.values())
     if missing or a is None or b is None:
         score, drawn = Measured(value=None, flag="; ".join(flags)), np.empty(0)
     else:
         draws = drawn_together(list(two.values()))
-        if metric == "tar":
+        if track.metric == "tar":
             draws = [1 - part for part in draws]
         drawn = MASKED_WEIGHT * draws[0][:, 0] + STANDARD_WEIGHT * draws[1][:, 0]
         # Where neither part shows an error, the one with fewer people bounds what was not seen.
@@ -300,11 +282,16 @@ def _result(
             MASKED_WEIGHT * a + STANDARD_WEIGHT * b,
             drawn,
             trials=people,
-            confidence=two[masked].confidence,
+            confidence=two[track.masked].confidence,
         )
         score = replace(score, flag="; ".join(flags))
     return TrackResult(
-        track=track, metric=metric, parts=parts, score=score, drawn=drawn, notes=tuple(notes)
+        track=track.name,
+        metric=track.metric,
+        parts=parts,
+        score=score,
+        drawn=drawn,
+        notes=tuple(notes),
     )
 
 
