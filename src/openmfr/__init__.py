@@ -13,19 +13,26 @@ from openmfr.version import __version__
 
 if TYPE_CHECKING:
     from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
+    from openmfr.cleaning.changes import find_changes
+    from openmfr.cleaning.clean import CleanResult, clean
+    from openmfr.cleaning.config import CleanConfig
+    from openmfr.cleaning.judge import judge
     from openmfr.data.crop import IngestConfig
     from openmfr.data.fit import fit_geometry
     from openmfr.data.geometry import Geometry
     from openmfr.data.ingest import IngestSummary, ingest
     from openmfr.data.labels import Labels
+    from openmfr.data.noise import NoiseConfig, PlantedNoise, plant_noise
     from openmfr.data.store import Store, StoreWriter
     from openmfr.demo import Demo, run_demo
     from openmfr.device import choose_device
     from openmfr.embed import Embedder, Embeddings, embed_store
     from openmfr.errors import UserError
+    from openmfr.evaluation.breakdown import Traits, break_down
+    from openmfr.evaluation.calibration import Calibration
     from openmfr.evaluation.comparisons import Comparisons, VerificationProtocol
     from openmfr.evaluation.difference import measure_difference
-    from openmfr.evaluation.evaluate import evaluate
+    from openmfr.evaluation.evaluate import calibrate, evaluate
     from openmfr.evaluation.masked import MaskedPairs
     from openmfr.evaluation.protocols.lists import read_pairs
     from openmfr.evaluation.protocols.pairs import PairList
@@ -59,8 +66,11 @@ if TYPE_CHECKING:
 __all__ = [
     "AugmentConfig",
     "BackboneConfig",
+    "Calibration",
     "Checkpoint",
     "CheckpointEmbedder",
+    "CleanConfig",
+    "CleanResult",
     "Comparisons",
     "Demo",
     "DetectedFace",
@@ -80,8 +90,10 @@ __all__ = [
     "Masked",
     "MaskedPairs",
     "Masker",
+    "NoiseConfig",
     "OptimizerConfig",
     "PairList",
+    "PlantedNoise",
     "ScheduleConfig",
     "Store",
     "StoreWriter",
@@ -89,24 +101,31 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "Training",
+    "Traits",
     "UserError",
     "VerificationProtocol",
     "VerificationResult",
     "Wear",
     "__version__",
     "align_face",
+    "break_down",
     "build_backbone",
+    "calibrate",
     "choose_device",
+    "clean",
     "draw_wear",
     "embed_store",
     "evaluate",
+    "find_changes",
     "find_faces",
     "fit_geometry",
     "ingest",
+    "judge",
     "load_recipe",
     "mask_photo",
     "measure",
     "measure_difference",
+    "plant_noise",
     "read_pairs",
     "render_mask",
     "render_store",
@@ -118,6 +137,13 @@ __all__ = [
 
 #: Module → the public names that it defines.
 _NAMES_OF = {
+    "openmfr.data.noise": ("NoiseConfig", "PlantedNoise", "plant_noise"),
+    "openmfr.cleaning.judge": ("judge",),
+    "openmfr.cleaning.changes": ("find_changes",),
+    "openmfr.cleaning.clean": ("CleanResult", "clean"),
+    "openmfr.cleaning.config": ("CleanConfig",),
+    "openmfr.evaluation.breakdown": ("Traits", "break_down"),
+    "openmfr.evaluation.calibration": ("Calibration",),
     "openmfr.checkpoint": ("Checkpoint", "CheckpointEmbedder"),
     "openmfr.data.crop": ("IngestConfig",),
     "openmfr.data.ingest": ("IngestSummary", "ingest"),
@@ -131,7 +157,7 @@ _NAMES_OF = {
     "openmfr.errors": ("UserError",),
     "openmfr.evaluation.comparisons": ("Comparisons", "VerificationProtocol"),
     "openmfr.evaluation.difference": ("measure_difference",),
-    "openmfr.evaluation.evaluate": ("evaluate",),
+    "openmfr.evaluation.evaluate": ("calibrate", "evaluate"),
     "openmfr.evaluation.masked": ("MaskedPairs",),
     "openmfr.evaluation.protocols.lists": ("read_pairs",),
     "openmfr.evaluation.protocols.pairs": ("PairList",),

@@ -9,6 +9,7 @@ import numpy as np
 from openmfr.data.labels import IntArray, Labels
 from openmfr.data.store import MANIFEST, Store
 from openmfr.errors import UserError
+from openmfr.evaluation.calibration import describe_calibration, find_calibration
 from openmfr.files import read_json
 
 #: The file that tells what a folder is → its kind.
@@ -21,6 +22,7 @@ MARKS = {
     "partial.json": "unfinished embeddings",
     "geometry.json": "geometry",
     "fitting.json": "unfinished geometry",
+    "pass.json": "cleaning pass",
     "report.json": "report",
 }
 
@@ -32,22 +34,24 @@ def kind_of(path: Path) -> str:
         path: A file or folder.
 
     Returns:
-        "store", "labels", "run", "checkpoint", "embeddings", "geometry", "report" or an unfinished
-        one.
+        "store", "labels", "run", "checkpoint", "embeddings", "geometry", "calibration", "cleaning
+        pass", "report" or an unfinished one.
 
     Raises:
         UserError: If nothing is there, or nothing that openmfr wrote.
     """
     if path.is_file() and path.suffix == ".parquet":
         return "labels"
+    if find_calibration(path) is not None:
+        return "calibration"
     for mark, kind in MARKS.items():
         if (path / mark).exists():
             return kind
     raise UserError(
         where=str(path),
         found="nothing that openmfr wrote" if path.exists() else "nothing",
-        allowed="a store, a labels.parquet, a geometry, a run, a checkpoint, embeddings or a "
-        "report",
+        allowed="a store, a labels.parquet, a geometry, a run, a checkpoint, embeddings, a "
+        "calibration, a cleaning pass or a report",
         next_step="check the path",
     )
 
@@ -59,6 +63,8 @@ def describe(path: Path) -> dict[str, str]:
         return {"kind": kind, **_describe_store(Store(path))}
     if kind == "labels":
         return {"kind": kind, **_describe_labels(Labels.read(path))}
+    if (calibration := find_calibration(path)) is not None:
+        return describe_calibration(calibration)
     mark = next(mark for mark in MARKS if (path / mark).exists())
     content = read_json(path / mark, what=kind)
     return {"kind": kind, **_flat(content)}

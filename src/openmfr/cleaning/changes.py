@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,6 +179,16 @@ class Vetoes:
 
     spared: BoolArray
     never: frozenset[frozenset[int]]
+
+    @classmethod
+    def union(cls, parts: Iterable[Vetoes], images: int) -> Vetoes:
+        """All that one of several refuses, of a store of so many images."""
+        spared = np.zeros(images, dtype=np.bool_)
+        never: frozenset[frozenset[int]] = frozenset()
+        for part in parts:
+            spared |= part.spared
+            never |= part.never
+        return cls(spared=spared, never=never)
 
 
 def read_vetoes(path: Path, images: int) -> Vetoes:

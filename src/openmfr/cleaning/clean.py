@@ -88,6 +88,8 @@ def clean(
     config = config or CleanConfig()
     spared = vetoes.spared if vetoes else None
     fit = fit_images(embedding, labels, config, spared=spared)
+    if not (labels.keep & ~fit.is_doubtful).any():
+        raise _nothing_left(fit)
     inter, relabel = _thresholds(embedding, labels, fit, config, ranks)
     merges: list[Merge] = []
     if inter is not None:

@@ -23,6 +23,7 @@ class NoiseFound:
 
     Attributes:
         outliers: Planted outliers.
+        outliers_found: Those that are no longer under the wrong identity: dropped or moved.
         outliers_dropped: Those that are no longer kept.
         flips: Planted label flips.
         flips_found: Those that are no longer under the wrong identity: dropped or moved.
@@ -39,6 +40,7 @@ class NoiseFound:
     """
 
     outliers: int
+    outliers_found: int
     outliers_dropped: int
     flips: int
     flips_found: int
@@ -57,6 +59,7 @@ class NoiseFound:
     def rates(self) -> dict[str, float]:
         """Shares, 0 to 1, by name; NaN where there is nothing to count."""
         parts = {
+            "outliers found": (self.outliers_found, self.outliers),
             "outliers dropped": (self.outliers_dropped, self.outliers),
             "flips found": (self.flips_found, self.flips),
             "unplanted images dropped": (self.unplanted_dropped, self.unplanted),
@@ -103,6 +106,7 @@ def judge(planted: PlantedNoise, cleaned: Labels) -> NoiseFound:
     counted = moved & (is_outlier | is_flip)
     return NoiseFound(
         outliers=int(is_outlier.sum()),
+        outliers_found=int((is_outlier & (dropped | moved)).sum()),
         outliers_dropped=int((is_outlier & dropped).sum()),
         flips=int(is_flip.sum()),
         flips_found=int((is_flip & (dropped | moved)).sum()),

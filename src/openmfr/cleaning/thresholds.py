@@ -6,7 +6,8 @@ aside as strangers; flips, outliers and splits are planted in the rest; and the 
 over it. Each threshold then has a known number of right and of wrong decisions, and the lowest
 one is taken at which no more are wrong than was allowed.
 
-The planted tables are never used for anything else.
+A small set is planted several times, as a few dozen decisions say little. The planted tables are
+never used for anything else.
 
 Source: paper section 2.2 ("thresholds are pre-defined and can be searched according to clean
 results").
@@ -14,6 +15,7 @@ results").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -41,8 +43,10 @@ _INTER_GRID = np.round(np.arange(0.50, 1.001, 0.01), 2)
 _RELABEL_GRID = np.round(np.arange(0.0, 1.501, 0.02), 2)
 #: Decisions below which a share says nothing.
 _LEAST_DECISIONS = 20
-#: Differences of errors that mean nothing: one of 130 merges; one of 500 moves.
-_SAME_MERGES, _SAME_MOVES = 0.008, 0.002
+#: Splits after which noise is planted no further time, and most times.
+_ENOUGH_SPLITS, _MOST_TIMES = 500, 4
+#: A difference of errors among merges that means nothing: one of 500.
+_SAME_MERGES = 0.002
 #: Corrected score at which two identities are taken for one before noise is planted.
 _SURELY_ONE = 0.90
 #: One identity in so many lends its images as outliers.
@@ -107,131 +111,144 @@ def search_thresholds(
     Returns:
         The curves for merging and for moving.
     """
-    planted = _plant(embedding, labels, fit, config, ranks)
-    if planted is None:
+    base = _without_doubt(embedding, labels, fit, config, ranks)
+    noise = _noise_for(base, config)
+    if noise is None:
         return (
             Curve.given(DEFAULT_INTER, config.wrong_merges),
             Curve.given(DEFAULT_RELABEL, config.wrong_moves),
         )
-    noisy = planted.noisy
-    noisy_fit = fit_images(embedding, noisy, config)
-    candidates = propose_merges(
-        embedding,
-        noisy,
-        noisy_fit,
-        lowest=float(_INTER_GRID[0]),
-        method=config.search,
-        ranks=ranks,
-    )
-    inter = _try_merges(planted, candidates, config)
-    identity = apply_merges(noisy.identity, merge_identities(candidates, inter.chosen))
-    again = fit_images(embedding, noisy, config, identity=identity)
-    moves = propose_moves(embedding, noisy, again, identity, method=config.search, ranks=ranks)
-    return inter, _try_moves(planted, moves, identity, config)
+    merging: list[_Try] = []
+    moving: list[_Try] = []
+    for time in range(_MOST_TIMES):
+        planted = plant_noise(base, replace(noise, seed=config.seed + time))
+        noisy = planted.noisy
+        noisy_fit = fit_images(embedding, noisy, config)
+        candidates = propose_merges(
+            embedding,
+            noisy,
+            noisy_fit,
+            lowest=float(_INTER_GRID[0]),
+            method=config.search,
+            ranks=ranks,
+        )
+        merging.append(_try_merges(planted, candidates))
+        inter = _choose(_INTER_GRID, merging, config.wrong_merges, same=_SAME_MERGES)
+        identity = apply_merges(noisy.identity, merge_identities(candidates, inter.chosen))
+        again = fit_images(embedding, noisy, config, identity=identity)
+        moves = propose_moves(embedding, noisy, again, identity, method=config.search, ranks=ranks)
+        moving.append(_try_moves(planted, moves, identity))
+        if sum(tried.planted for tried in merging) >= _ENOUGH_SPLITS:
+            break
+    return inter, _choose(_RELABEL_GRID, moving, config.wrong_moves, same=0.0)
 
 
-def _plant(
+def _without_doubt(
     embedding: FloatArray, labels: Labels, fit: Fit, config: CleanConfig, ranks: Ranks | None
-) -> PlantedNoise | None:
-    """Noise in the images that fit; None if there are too few people or images for it.
+) -> Labels:
+    """The images that fit, and identities that are surely one person under one number.
 
-    Identities that are surely one person are merged before, or a half that finds its true other
-    half would be counted as wrong.
+    A half that finds its true other half would otherwise be counted as wrong.
     """
     sure = propose_merges(
         embedding, labels, fit, lowest=_SURELY_ONE, method=config.search, ranks=ranks
     )
     identity = apply_merges(labels.identity, merge_identities(sure, _SURELY_ONE))
-    base = labels.child(identity=identity).without(fit.is_doubtful, reason="doubtful")
+    return labels.child(identity=identity).without(fit.is_doubtful, reason="doubtful")
+
+
+def _noise_for(base: Labels, config: CleanConfig) -> NoiseConfig | None:
+    """How much to plant; None if there are too few people or images for it."""
     people, counts = np.unique(base.identity[base.keep], return_counts=True)
     splits = int(_NOISE.splits * (counts >= _NOISE.least_images).sum())
     if splits < _LEAST_DECISIONS or _NOISE.flips * counts.sum() < _LEAST_DECISIONS:
         return None
-    noise = replace(_NOISE, outlier_identities=len(people) // _SET_ASIDE, seed=config.seed)
-    return plant_noise(base, noise)
+    return replace(_NOISE, outlier_identities=len(people) // _SET_ASIDE, seed=config.seed)
 
 
-def _try_merges(planted: PlantedNoise, candidates: Candidates, config: CleanConfig) -> Curve:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Try:
+    """What each threshold did with noise that was planted once.
+
+    Attributes:
+        planted: Splits or flips that were planted.
+        found: Those that were mended, shape (T,).
+        wrong: Decisions that were wrong, shape (T,); an estimate where not all can be judged.
+        decisions: Decisions that were judged, shape (T,).
+    """
+
+    planted: int
+    found: FloatArray
+    wrong: FloatArray
+    decisions: IntArray
+
+
+def _try_merges(planted: PlantedNoise, candidates: Candidates) -> _Try:
     noisy, truth = planted.noisy, planted.truth
     correct = noisy.keep & (truth.identity >= 0) & ~np.isin(truth.reason, (OUTLIER, FLIP))
     owner = owners(noisy.identity, truth, correct)
     parts = np.unique(noisy.identity[truth.reason == SPLIT]).size
-    found, wrong, decisions = [], [], []
     is_part = np.zeros(int(noisy.identity.max()) + 1, dtype=np.bool_)
     split = truth.reason == SPLIT
     is_part[noisy.identity[split]] = is_part[truth.identity[split]] = True
     # Wrong merges are only seen where one side is a part: what share of all pairs that is.
     whole = 1 - is_part[noisy.kept_identities].mean()
     coverage = max(1 - whole**2, 1e-9)
+    found, wrong, decisions = [], [], []
     for threshold in _INTER_GRID:
         merges = merge_identities(candidates, float(threshold))
         # Others may be split by nature: nobody knows whether their merges are right.
         known = [merge for merge in merges if is_part[merge.into] or is_part[merge.other]]
         right = sum(owner.get(merge.into, -1) == owner.get(merge.other, -2) for merge in known)
-        found.append(min(right / max(parts, 1), 1.0))
+        found.append(min(right, parts))
         decisions.append(len(known))
-        others = (len(known) - right) / coverage
-        wrong.append(others / max(right + others, 1))
-    return _choose(
-        _INTER_GRID,
-        np.array(found),
-        np.array(wrong),
-        np.array(decisions),
-        config.wrong_merges,
-        _SAME_MERGES,
+        wrong.append((len(known) - right) / coverage)
+    return _Try(
+        planted=parts,
+        found=np.array(found, dtype=np.float64),
+        wrong=np.array(wrong, dtype=np.float64),
+        decisions=np.array(decisions),
     )
 
 
-def _try_moves(
-    planted: PlantedNoise, moves: Moves, identity: IntArray, config: CleanConfig
-) -> Curve:
+def _try_moves(planted: PlantedNoise, moves: Moves, identity: IntArray) -> _Try:
     noisy, truth = planted.noisy, planted.truth
     is_planted = np.isin(truth.reason, (OUTLIER, FLIP))
     owner = owners(identity, truth, noisy.keep & ~is_planted)
     shown = np.array([owner.get(label, -1) for label in moves.identity.tolist()])
-    is_right = shown == truth.identity[moves.image]
-    is_flip = truth.reason[moves.image] == FLIP
+    is_home = (shown == truth.identity[moves.image]) & (truth.reason[moves.image] == FLIP)
     # Of images on which nothing was planted nobody knows whether they are right where they are.
     reaches = (moves.evidence[None] >= _RELABEL_GRID[:, None]) & is_planted[moves.image]
-    decisions = reaches.sum(axis=1)
-    home = (reaches & is_right & is_flip).sum(axis=1)
-    wrong = 1 - home / np.maximum(decisions, 1)
-    flips = max(int((truth.reason == FLIP).sum()), 1)
-    return _choose(
-        _RELABEL_GRID,
-        home / flips,
-        np.where(decisions, wrong, 0),
-        decisions,
-        config.wrong_moves,
-        _SAME_MOVES,
+    decisions, home = reaches.sum(axis=1), (reaches & is_home).sum(axis=1)
+    return _Try(
+        planted=int((truth.reason == FLIP).sum()),
+        found=home.astype(np.float64),
+        wrong=(decisions - home).astype(np.float64),
+        decisions=decisions,
     )
 
 
-def _choose(
-    grid: FloatArray,
-    found: FloatArray,
-    wrong: FloatArray,
-    decisions: IntArray,
-    allowed: float,
-    same: float,
-) -> Curve:
+def _choose(grid: FloatArray, tries: Sequence[_Try], allowed: float, *, same: float) -> Curve:
     """Take the threshold with the fewest errors among those that are wrong no more than allowed.
 
-    Where several are as good, which is usual for merging, the highest: a wrong merge costs two
-    identities, and the people of the real table look more alike than the few that were split.
+    Where several are as good, the highest: a wrong merge costs two identities, and the people of
+    the real table look more alike than the few that were split.
     """
-    is_counted = decisions >= _LEAST_DECISIONS
-    too_wrong = np.flatnonzero((wrong > allowed) & is_counted)
+    found = np.sum([tried.found for tried in tries], axis=0)
+    bad = np.sum([tried.wrong for tried in tries], axis=0)
+    decisions = np.sum([tried.decisions for tried in tries], axis=0)
+    found_share = found / max(sum(tried.planted for tried in tries), 1)
+    wrong = bad / np.maximum(found + bad, 1)
+    too_wrong = np.flatnonzero((wrong > allowed) & (decisions >= _LEAST_DECISIONS))
     first = min(int(too_wrong[-1]) + 1 if too_wrong.size else 0, grid.size - 1)
-    errors = (1 - found + wrong)[first:]
+    errors = (1 - found_share + wrong)[first:]
     best = np.flatnonzero(errors <= errors.min() + same) + first
-    chosen = float(grid[best[-1]])
     return Curve(
         threshold=grid,
-        found=found,
+        found=found_share,
         wrong=wrong,
         decisions=decisions,
         allowed=allowed,
-        chosen=chosen,
+        chosen=float(grid[best[-1]]),
         is_searched=True,
     )

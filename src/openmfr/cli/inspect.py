@@ -27,31 +27,23 @@ def main(
         images: Images of each identity, and in each row.
         check: Compare every shard of a store with its checksum; exit code 2 if one differs.
     """
+    from openmfr.artefacts import describe
+
     if sheet or check:
         _check_store(path)
     if check:
         _check_shards(path)
-    for name, value in _describe(path).items():
+    for name, value in describe(path).items():
         print(f"{name:<16} {value}")
     if sheet:
         _draw(path, sheet, identities=identities, images=images)
 
 
-def _describe(path: Path) -> dict[str, str]:
-    """Describe whatever lies there; a folder with a calibration is one, whatever its report is."""
-    from openmfr.artefacts import describe
-    from openmfr.evaluation.calibration import describe_calibration, find_calibration
-
-    calibration = find_calibration(path)
-    return describe(path) if calibration is None else describe_calibration(calibration)
-
-
 def _check_store(path: Path) -> None:
     from openmfr.artefacts import kind_of
     from openmfr.errors import UserError
-    from openmfr.evaluation.calibration import find_calibration
 
-    kind = kind_of(path) if find_calibration(path) is None else "calibration"
+    kind = kind_of(path)
     if kind != "store":
         raise UserError(
             where=str(path),

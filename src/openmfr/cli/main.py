@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "plan": "a recipe → memory, traffic, steps and time, before it begins",
     "train": "a recipe, a store and labels → a run with checkpoints",
     "embed": "a checkpoint and a store → embeddings",
+    "clean": "labels and embeddings → cleaned labels: pass, rounds, diff, plant, judge",
     "evaluate": "embeddings and a protocol → rates with intervals, and a report",
 }
 

@@ -15,6 +15,7 @@ Source: the kinds of noise of paper section 2.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,15 @@ import numpy.typing as npt
 
 from openmfr.data.labels import Labels
 from openmfr.errors import UserError, raise_together
+from openmfr.files import check_same_settings, prepare_folder
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 #: Reasons in the table of truth.
 OUTLIER, FLIP, SPLIT, SET_ASIDE = "planted outlier", "planted flip", "planted split", "set aside"
+#: Files of a folder of planted noise.
+NOISY, TRUTH = "noisy.parquet", "truth.parquet"
 #: Look-alikes of an identity that a flip may go to.
 _LOOKALIKES = 5
 
@@ -81,6 +85,44 @@ class PlantedNoise:
 
     noisy: Labels
     truth: Labels
+
+    def counts(self) -> dict[str, int]:
+        """Images of each kind of noise, by name."""
+        kinds = {"outliers": OUTLIER, "flips": FLIP, "in second parts": SPLIT}
+        return {name: int((self.truth.reason == kind).sum()) for name, kind in kinds.items()}
+
+    def write(self, folder: Path) -> None:
+        """Write both tables into a folder.
+
+        Raises:
+            UserError: If something else, or other noise, stands there.
+        """
+        prepare_folder(folder, mark=TRUTH, what="planted noise")
+        if (folder / NOISY).exists():
+            found, wanted = (
+                {"noise": table.fingerprint} for table in (Labels.read(folder / NOISY), self.noisy)
+            )
+            check_same_settings(folder, found, wanted)
+            return
+        self.truth.write(folder / TRUTH)
+        self.noisy.write(folder / NOISY)
+
+    @classmethod
+    def read(cls, folder: Path) -> PlantedNoise:
+        """Read what `write` wrote.
+
+        Raises:
+            UserError: If a table is missing, or they do not belong together.
+        """
+        noisy, truth = Labels.read(folder / NOISY), Labels.read(folder / TRUTH)
+        if noisy.parent != truth.fingerprint:
+            raise UserError(
+                where=str(folder / NOISY),
+                found=f"a table made from {noisy.parent}",
+                allowed=f"one made from {TRUTH}, {truth.fingerprint}",
+                next_step="plant the noise again",
+            )
+        return cls(noisy=noisy, truth=truth)
 
 
 def plant_noise(

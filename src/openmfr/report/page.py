@@ -4,11 +4,15 @@ A `Page` is a list of sections, put together by small functions that each return
 is known to be safe; every other text is escaped where it enters. A number is written as
 `<data value="…">`, its exact value beside the rounded one that is shown, so a page can be checked
 against the JSON that stands beside it.
+
+Decisions of a program are figures that a person can search, and refuse: only a page with such a bar
+of filters carries a script, and without JavaScript it shows all that there is to see.
 """
 
 from __future__ import annotations
 
 import base64
+import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +51,23 @@ class Tile:
     is_flagged: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """A picture that is a part of a decision.
+
+    Attributes:
+        image: What is decided about, or what it was held against.
+        label: One line below it.
+        alt: The picture for those who cannot see it.
+        is_marked: Whether it is what is decided about.
+    """
+
+    image: Image.Image
+    label: Cell
+    alt: str
+    is_marked: bool = False
+
+
 class Page:
     """A page under construction.
 
@@ -58,7 +79,9 @@ class Page:
     def __init__(self, title: str, *, subtitle: str = "") -> None:
         self._title = title
         self._subtitle = subtitle
-        self._sections: list[tuple[str, tuple[Cell, ...]]] = []
+        self._headings: list[str] = []
+        self._body: list[str] = []
+        self._has_filters = False
 
     def section(self, heading: str, *parts: Cell) -> None:
         """Add a section; plain text becomes a paragraph, and a section without parts is left out.
@@ -68,26 +91,49 @@ class Page:
             parts: What stands in it, in order.
         """
         if parts:
-            self._sections.append((heading, parts))
+            self._headings += [heading] if heading else []
+            self._body.append(_section(heading, parts))
+
+    def filters(self, kinds: Mapping[str, int], *, columns: Sequence[str], save_as: str) -> None:
+        """Add a bar by which a person finds decisions in the sections below, and saves refusals.
+
+        Args:
+            kinds: Kinds of decisions, and how many of each are on the page.
+            columns: Header of the file: names of the cells of every `decision`'s row.
+            save_as: Name of the CSV that the browser is asked to save.
+        """
+        boxes = "".join(
+            f'<label><input type="checkbox" value="{escape(kind)}" checked> {escape(kind)} '
+            f'<span class="muted">{count:,}</span></label>'
+            for kind, count in kinds.items()
+        )
+        self._has_filters = True
+        self._body.append(
+            '<form class="filters" aria-label="Filters" hidden>'
+            '<input type="search" placeholder="name, file or number" aria-label="Search"> '
+            f'<output></output><button type="button" data-name="{escape(save_as)}" '
+            f'data-header="{escape(_csv_line(columns))}">Save vetoes</button>'
+            f"<fieldset><legend>Kinds</legend>{boxes}</fieldset></form>\n"
+            '<noscript><p class="note">Searching and ticking need JavaScript.</p></noscript>\n'
+        )
 
     def html(self) -> str:
         """Return the page."""
-        headings = [heading for heading, _ in self._sections if heading]
-        navigation = "".join(f'<a href="#{_slug(h)}">{escape(h)}</a>' for h in headings)
-        body = "".join(_section(heading, parts) for heading, parts in self._sections)
-        style = resources.files("openmfr.report").joinpath("page.css").read_text("utf-8")
+        navigation = "".join(f'<a href="#{_slug(h)}">{escape(h)}</a>' for h in self._headings)
+        body = "".join(self._body)
+        script = f"<script>\n{_resource('filters.js')}</script>\n" if self._has_filters else ""
         subtitle = f'<p class="subtitle">{escape(self._subtitle)}</p>' if self._subtitle else ""
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta name="color-scheme" content="light dark">\n'
             '<link rel="icon" href="data:,">\n'
-            f"<title>{escape(self._title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+            f"<title>{escape(self._title)}</title>\n<style>\n{_resource('page.css')}</style>\n</head>\n<body>\n"
             f"<header><h1>{escape(self._title)}</h1>{subtitle}"
             f'<nav aria-label="Sections">{navigation}</nav></header>\n'
             f"<main>\n{body}</main>\n"
             "<footer>Made by openmfr. The same numbers as JSON stand beside this file.</footer>\n"
-            "</body>\n</html>\n"
+            f"{script}</body>\n</html>\n"
         )
 
     def write(self, path: Path) -> None:
@@ -165,7 +211,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str
 
 
 def figures(parts: Sequence[Html], *, kind: str = "plots") -> Html:
-    """Lay figures out in a grid: `plots`, `plots small` or `pictures`."""
+    """Lay figures out in a grid: `plots`, `plots small`, `pictures` or `decisions`."""
     return Html(f'<div class="{kind}">{"".join(parts)}</div>')
 
 
@@ -183,13 +229,34 @@ def plot(svg: str, *, caption: Cell, alt: str) -> Html:
 
 def picture(image: Image.Image, *, caption: Cell, alt: str) -> Html:
     """Show a picture, embedded as JPEG."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=90)
-    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     return Html(
-        f'<figure><img src="data:image/jpeg;base64,{encoded}" width="{image.width}" '
-        f'height="{image.height}" alt="{escape(alt)}">'
-        f"<figcaption>{_safe(caption)}</figcaption></figure>"
+        f"<figure>{_embedded(image, alt, quality=90)}<figcaption>{_safe(caption)}</figcaption>"
+        "</figure>"
+    )
+
+
+def decision(
+    strips: Sequence[Strip], *, caption: Cell, kind: str, text: str, row: Sequence[str]
+) -> Html:
+    """Show what was decided, and what about, so that a person can find it and refuse it.
+
+    Args:
+        strips: Pictures, side by side where there is room.
+        caption: What was decided, and why.
+        kind: One of the kinds of the page's `filters`.
+        text: What a search finds it by; a number in it is only found as a whole.
+        row: Cells of the line that is saved when a person refuses it.
+    """
+    shown = "".join(
+        f'<div class="{"strip marked" if strip.is_marked else "strip"}">'
+        f"{_embedded(strip.image, strip.alt, quality=80)}<span>{_safe(strip.label)}</span></div>"
+        for strip in strips
+    )
+    return Html(
+        f'<figure class="decision" data-kind="{escape(kind)}" data-text="{escape(text)}">'
+        f'<div class="strips">{shown}</div><figcaption>{_safe(caption)}</figcaption>'
+        f'<label class="veto" hidden><input type="checkbox" value="{escape(_csv_line(row))}"> '
+        "wrong</label></figure>"
     )
 
 
@@ -206,6 +273,26 @@ def details(summary: str, *parts: Cell) -> Html:
     """Hide parts behind one line until it is clicked."""
     inner = "".join(_part(part) for part in parts)
     return Html(f"<details><summary>{escape(summary)}</summary>{inner}</details>")
+
+
+def _resource(name: str) -> str:
+    return resources.files("openmfr.report").joinpath(name).read_text("utf-8")
+
+
+def _embedded(image: Image.Image, alt: str, *, quality: int) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=quality)
+    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return (
+        f'<img src="data:image/jpeg;base64,{encoded}" width="{image.width}" '
+        f'height="{image.height}" alt="{escape(alt)}">'
+    )
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(cells)
+    return buffer.getvalue()
 
 
 def _flatten(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:

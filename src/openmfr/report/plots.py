@@ -59,7 +59,6 @@ _SMALL = (4.3, 2.7)
 
 #: Points of a curve that are drawn; more only make the page larger.
 _MAX_POINTS = 400
-
 #: Up to so many points of a training curve are marked one by one.
 _MARKED_POINTS = 30
 
@@ -177,7 +176,12 @@ def roc_plot(curves: Mapping[str, Curve]) -> str:
 
 
 def score_histogram(
-    genuine: FloatArray, impostor: FloatArray, *, thresholds: Mapping[str, float]
+    genuine: FloatArray,
+    impostor: FloatArray,
+    *,
+    thresholds: Mapping[str, float],
+    names: Sequence[str] = ("genuine pairs", "impostor pairs"),
+    salt: str = "scores",
 ) -> str:
     """Draw how the scores of both sides are distributed, each side to its own total.
 
@@ -185,26 +189,24 @@ def score_histogram(
         genuine: Scores of genuine pairs, shape (Pg,).
         impostor: Scores of impostor pairs, shape (Pi,).
         thresholds: Vertical lines, by name; at most two.
+        names: What the sides are.
+        salt: A word that keeps element ids apart where a page has several such plots.
 
     Returns:
         An `<svg>` element.
     """
-    with _style("scores"):
+    with _style(salt):
         figure, axes = _figure()
         low = min(float(genuine.min()), float(impostor.min()))
         high = max(float(genuine.max()), float(impostor.max()))
         bins = np.linspace(low, high if high > low else low + 1e-3, 61)
-        for i, (name, scores) in enumerate({"genuine": genuine, "impostor": impostor}.items()):
+        for i, (name, scores) in enumerate(zip(names, (genuine, impostor), strict=True)):
             share = np.histogram(scores, bins)[0] / scores.size
             axes.stairs(share, bins, fill=True, alpha=0.3, color=_SERIES[i])
-            axes.stairs(share, bins, color=_SERIES[i], linewidth=1.4, label=f"{name} pairs")
-        for i, (name, threshold) in enumerate(thresholds.items()):
-            axes.axvline(threshold, color=_INK, linewidth=1.2, linestyle=_DASHES[i + 1], label=name)
-        axes.set(xlabel="score (cosine similarity)", ylabel="share of pairs", ylim=(0, None))
-        axes.margins(x=0)
-        _percent(axes, "y")
-        _legend(axes)
-        return _svg(figure, "scores")
+            axes.stairs(share, bins, color=_SERIES[i], linewidth=1.4, label=name)
+        axes.set(xlabel="score (cosine similarity)", ylabel="share of each side", ylim=(0, None))
+        _mark(axes, thresholds)
+        return _svg(figure, salt)
 
 
 def threshold_plot(threshold: FloatArray, fmr: FloatArray, fnmr: FloatArray) -> str:
@@ -218,22 +220,45 @@ def threshold_plot(threshold: FloatArray, fmr: FloatArray, fnmr: FloatArray) -> 
     Returns:
         An `<svg>` element.
     """
-    with _style("threshold"):
+    shown = np.unique(np.linspace(0, threshold.size - 1, _MAX_POINTS).astype(np.int64))
+    return shares_plot(
+        threshold[shown],
+        {"FNMR": _positive(fnmr[shown]), "FMR": _positive(fmr[shown])},
+        labels=("threshold (cosine similarity)", "error rate"),
+        salt="threshold",
+        scale="log",
+    )
+
+
+def shares_plot(
+    threshold: FloatArray,
+    shares: Mapping[str, FloatArray],
+    *,
+    labels: tuple[str, str],
+    salt: str,
+    marks: Mapping[str, float] | None = None,
+    scale: str = "linear",
+) -> str:
+    """Draw shares over a threshold, for a person who must choose one or asks why it was chosen.
+
+    Args:
+        threshold: Ascending, shape (T,).
+        shares: By name, 0 to 1, NaN where there is none; each of shape (T,); at most four.
+        labels: What the axes show.
+        salt: As for `score_histogram`.
+        marks: Vertical lines, by name; at most two.
+        scale: Of the shares, "linear" or "log".
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _style(salt):
         figure, axes = _figure()
-        shown = np.unique(np.linspace(0, threshold.size - 1, _MAX_POINTS).astype(np.int64))
-        for i, (name, rate) in enumerate({"FNMR": fnmr, "FMR": fmr}.items()):
-            axes.plot(
-                threshold[shown],
-                _positive(rate[shown]),
-                color=_SERIES[i],
-                linestyle=_DASHES[i],
-                label=name,
-            )
-        axes.set(yscale="log", xlabel="threshold (cosine similarity)", ylabel="error rate")
-        axes.margins(x=0)
-        _percent(axes, "y")
-        _legend(axes)
-        return _svg(figure, "threshold")
+        for i, (name, share) in enumerate(shares.items()):
+            axes.plot(threshold, share, color=_SERIES[i], linestyle=_DASHES[i], label=name)
+        axes.set(xlabel=labels[0], ylabel=labels[1], yscale=scale)
+        _mark(axes, marks or {})
+        return _svg(figure, salt)
 
 
 def calibration_plot(curves: Mapping[str, ScoreCurve]) -> str:
@@ -251,13 +276,8 @@ def calibration_plot(curves: Mapping[str, ScoreCurve]) -> str:
             if curve.low.size:
                 _shade(axes, i, curve.score, curve.low, curve.high, least=curve.fmr[-1] / 10)
             axes.step(curve.score, curve.fmr, where="post", color=_SERIES[i], label=name)
-            axes.plot(
-                curve.tail_score,
-                curve.tail_fmr,
-                color=_SERIES[i],
-                linestyle=_DASHES[2],
-                linewidth=1.2,
-            )
+            tail: dict[str, Any] = {"color": _SERIES[i], "linestyle": _DASHES[2], "linewidth": 1.2}
+            axes.plot(curve.tail_score, curve.tail_fmr, **tail)
         least = [rate for c in curves.values() for rate in (*c.fmr[-1:], *c.tail_fmr[-1:])]
         # Up to a rate of one half the scores tell nothing.
         shown = [c.score[np.argmax(c.fmr <= 0.5)] for c in curves.values()]
@@ -315,6 +335,15 @@ def _draw_curve(axes: Axes, name: str, curve: Curve, height: FloatArray, i: int)
     style: dict[str, Any] = {"color": _SERIES[i], "linestyle": _DASHES[i]}
     axes.plot(fmr[firm], reached[firm], label=name, **style)
     axes.plot(fmr[~firm], reached[~firm], linewidth=0.9, **style)
+
+
+def _mark(axes: Axes, thresholds: Mapping[str, float]) -> None:
+    """Finish a plot of shares with vertical lines."""
+    for i, (name, threshold) in enumerate(thresholds.items()):
+        axes.axvline(threshold, color=_INK, linewidth=1.2, linestyle=_DASHES[i + 1], label=name)
+    axes.margins(x=0)
+    _percent(axes, "y")
+    _legend(axes)
 
 
 def _shade(

@@ -71,7 +71,7 @@ def contact_sheet(
 
 
 def pair_strip(left: UInt8Array, right: UInt8Array, *, cell: int = 112) -> Image.Image:
-    """Put the two images of a pair side by side, each in a square cell, without a margin.
+    """Put the two images of a pair side by side, as `strip` does.
 
     Args:
         left: RGB, uint8, shape (H, W, 3).
@@ -83,10 +83,25 @@ def pair_strip(left: UInt8Array, right: UInt8Array, *, cell: int = 112) -> Image
         >>> pair_strip(face, face).size
         (226, 112)
     """
-    strip = Image.new("RGB", (2 * cell + 2, cell), _PAPER)
-    for i, image in enumerate((left, right)):
-        _paste(strip, image, i * (cell + 2), 0, cell)
-    return strip
+    return strip((left, right), cell=cell)
+
+
+def strip(images: Sequence[UInt8Array], *, cell: int = 112) -> Image.Image:
+    """Put images side by side, each in a square cell, without a margin.
+
+    Args:
+        images: RGB, uint8, each of any shape (H, W, 3); at least one.
+        cell: Side of a cell in pixels.
+
+    Example:
+        >>> face = np.full((112, 112, 3), 90, np.uint8)
+        >>> strip([face] * 3, cell=20).size
+        (64, 20)
+    """
+    canvas = Image.new("RGB", (len(images) * (cell + 2) - 2, cell), _PAPER)
+    for i, image in enumerate(images):
+        _paste(canvas, image, i * (cell + 2), 0, cell)
+    return canvas
 
 
 def _paste(canvas: Image.Image, image: UInt8Array, left: int, top: int, cell: int) -> None:

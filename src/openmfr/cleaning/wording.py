@@ -1,0 +1,75 @@
+"""What cleaning says on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from openmfr.cleaning.changes import DROP, MERGE, MOVE, RETURN, Changes
+from openmfr.data.labels import Labels
+
+
+def pass_summary(content: Mapping[str, Any]) -> str:
+    """Say what a pass did and where it drew its lines.
+
+    Args:
+        content: What `read_pass` returns.
+
+    Returns:
+        A few lines.
+    """
+    counts = content["counts"]
+    lines = [
+        f"images      {counts['images_before']:,} → {counts['images_after']:,}: "
+        f"{counts['dropped']:,} dropped, {counts['moved']:,} moved to another identity",
+        f"identities  {counts['identities_before']:,} → {counts['identities_after']:,}: "
+        f"{counts['merged']:,} merged into another",
+    ]
+    lines += [f"  {count:,} × {reason}" for reason, count in content["reasons"].items()]
+    thresholds = content["thresholds"]
+    intra = thresholds["intra"]
+    drop = " and ".join(f"{value:.3f} ({name})" for name, value in intra.items())
+    lines.append(f"dropped below {drop}")
+    for name, verb in (("inter", "merged"), ("relabel", "moved")):
+        curve = thresholds[name]
+        if curve is not None:
+            lines.append(f"{verb} from {curve['chosen']:.2f}{_expected(curve)}")
+    return "\n".join(lines)
+
+
+def _expected(curve: Mapping[str, Any]) -> str:
+    """What the chosen threshold did with planted noise."""
+    if not curve["is_searched"]:
+        return ""
+    at = curve["threshold"].index(curve["chosen"])
+    return (
+        f": of planted noise {curve['found'][at]:.1%} mended, "
+        f"{curve['wrong'][at]:.1%} of {curve['decisions'][at]:,} decisions wrong"
+    )
+
+
+def changes_summary(before: Labels, after: Labels, changes: Changes) -> str:
+    """Say what one table changed of another.
+
+    Args:
+        before: The first table.
+        after: The second.
+        changes: From `find_changes`.
+    """
+    counted = Counter(changes.kind.tolist())
+    names = {DROP: "dropped", MOVE: "moved", RETURN: "taken back", MERGE: "merged"}
+    done = ", ".join(f"{counted[kind]:,} {name}" for kind, name in names.items() if counted[kind])
+    return "\n".join(
+        [
+            f"images      {int(before.keep.sum()):,} → {int(after.keep.sum()):,}",
+            f"identities  {before.kept_identities.size:,} → {after.kept_identities.size:,}",
+            f"changes     {done or 'none'}",
+            "parent      "
+            + (
+                "AFTER was made from BEFORE"
+                if after.parent == before.fingerprint
+                else "AFTER was not made from BEFORE directly"
+            ),
+        ]
+    )
