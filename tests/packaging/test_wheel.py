@@ -34,7 +34,7 @@ def test_the_wheel_pins_no_torch_and_carries_types_and_styles(wheel: Path) -> No
     assert all("torch" not in line or "extra ==" in line for line in requirements)
     assert not any("torch==" in line for line in requirements)
     assert "openmfr/py.typed" in names
-    assert "openmfr/report/page.css" in names
+    assert {"openmfr/report/page.css", "openmfr/report/filters.js"} <= set(names)
     assert not any(name.startswith("tests") for name in names)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ StrArray = npt.NDArray[np.str_]
 DROP, MOVE, RETURN, MERGE = "drop", "move", "return", "merge"
 #: How the reason of an image begins that came along when its identity was merged.
 MERGED = "merged from identity"
+#: How the reason of an image begins that repeats another one.
+REPEATS = "repeats image"
 COLUMNS = (
     "kind",
     "image",
@@ -90,13 +93,36 @@ class Changes:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for part in kinds:
-                for i in range(len(part)):
-                    image = int(part.image[i])
-                    where = (image, source[image] or "") if image >= 0 else ("", "")
-                    after = int(part.after[i]) if part.after[i] >= 0 else ""
-                    numbers = [_number(value) for value in (part.score[i], part.threshold[i])]
-                    row = (part.kind[i], *where, int(part.before[i]), after, *numbers)
-                    writer.writerow((*row, part.reason[i], ""))
+                writer.writerows(part.row(i, source) for i in range(len(part)))
+
+    def row(self, i: int, source: Sequence[str | None], *, veto: str = "") -> list[str]:
+        """Make the CSV's row of one change.
+
+        Args:
+            i: Which.
+            source: As for `write`.
+            veto: "no" refuses it.
+        """
+        image, after = int(self.image[i]), int(self.after[i])
+        return [
+            str(self.kind[i]),
+            *((str(image), source[image] or "") if image >= 0 else ("", "")),
+            str(self.before[i]),
+            str(after) if after >= 0 else "",
+            *(_number(value) for value in (self.score[i], self.threshold[i])),
+            str(self.reason[i]),
+            veto,
+        ]
+
+
+def plain_reason(reason: str) -> str:
+    """A reason without the image or identity that it names, so that reasons can be counted.
+
+    Example:
+        >>> plain_reason("repeats image 17"), plain_reason("identity of fewer than 3 images")
+        ('repeats image', 'identity of fewer than 3 images')
+    """
+    return re.sub(r" \d+$", "", reason)
 
 
 def _number(value: float) -> str:

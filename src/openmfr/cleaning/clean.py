@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.cleaning.centers import center_scores, sum_centers
-from openmfr.cleaning.changes import DROP, MERGE, MERGED, MOVE, Changes, Vetoes
+from openmfr.cleaning.changes import DROP, MERGE, MERGED, MOVE, REPEATS, Changes, Vetoes
 from openmfr.cleaning.config import CleanConfig
 from openmfr.cleaning.duplicates import find_duplicates
 from openmfr.cleaning.inter import Merge, apply_merges, merge_identities
@@ -191,7 +191,7 @@ def _thin(
         gone, of = find_duplicates(embedding, keep, score, config.duplicate_threshold)
         if spared is not None:
             gone, of = gone[~spared[gone]], of[~spared[gone]]
-        reason[gone] = [f"repeats image {row}" for row in of]
+        reason[gone] = [f"{REPEATS} {row}" for row in of]
         keep[gone] = False
     if config.least_images > 1:
         known, counts = np.unique(identity[keep], return_counts=True)

@@ -6,13 +6,12 @@ embeddings and settings: the same call there returns at once, another one is ref
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from openmfr.cleaning.changes import DROP, MERGE, MOVE, Vetoes, read_vetoes
+from openmfr.cleaning.changes import DROP, MERGE, MOVE, Vetoes, plain_reason, read_vetoes
 from openmfr.cleaning.clean import CleanResult, clean
 from openmfr.cleaning.config import CleanConfig
 from openmfr.cleaning.report import write_pass_report
@@ -133,7 +132,7 @@ def summarise(result: CleanResult) -> dict[str, Any]:
             "moved": int((changes.kind == MOVE).sum()),
             "merged": int((changes.kind == MERGE).sum()),
         },
-        "reasons": dict(Counter(map(_without_number, changes.reason.tolist())).most_common()),
+        "reasons": dict(Counter(map(plain_reason, changes.reason.tolist())).most_common()),
         "thresholds": {
             "intra": {
                 name: float(result.fit.threshold[rows][0])
@@ -144,11 +143,6 @@ def summarise(result: CleanResult) -> dict[str, Any]:
             "relabel": _curve(result.relabel),
         },
     }
-
-
-def _without_number(reason: str) -> str:
-    """A reason without the image that it names, so that reasons can be counted."""
-    return re.sub(r" \d+$", "", reason)
 
 
 def _curve(curve: Curve | None) -> dict[str, Any] | None:

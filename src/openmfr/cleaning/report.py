@@ -290,10 +290,11 @@ def _shown(group: Group, drawn: DecisionPictures, most: int) -> list[Html]:
     """The pictures of one group below their heading, and how many there are in all."""
     count, shown = len(group), min(len(group), most)
     one, many = ("identity", "identities") if group.kind == MERGE else ("image", "images")
-    told = "; all are shown, the closest decisions first."
+    first = "closest" if np.isfinite(group.changes.threshold).any() else "first"
+    told = f"; all are shown{', the closest first' if first == 'closest' else ''}."
     if shown < count:
-        some = f"the {shown:,} closest decisions are" if shown else "none is"
-        told = f"; {some} shown here, all stand in changes.csv."
+        some = f"the {first} {shown:,} shown here" if shown else "none shown here"
+        told = f"; {some}, all of them in changes.csv."
     return [
         html.subheading(group.reason[:1].upper() + group.reason[1:]),
         html.paragraph(html.join(_count(count), f" {one if count == 1 else many}", told)),

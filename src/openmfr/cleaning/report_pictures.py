@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.cleaning.changes import DROP, MERGE, MOVE, Changes
+from openmfr.cleaning.changes import DROP, MERGE, MOVE, REPEATS, Changes, plain_reason
 from openmfr.cleaning.clean import CleanResult
 from openmfr.cleaning.inter import Merge, apply_merges
 from openmfr.data.store import Store
@@ -25,17 +25,8 @@ IntArray = npt.NDArray[np.int64]
 TITLES = {DROP: "Dropped", MOVE: "Moved", MERGE: "Merged"}
 #: Images that stand for an identity beside one image, and beside another identity.
 _BESIDE_IMAGE, _BESIDE_IDENTITY = 3, 4
-_REPEATS = re.compile(r"repeats image (\d+)")
-
-
-def plain_reason(reason: str) -> str:
-    """A reason without the image or identity that it names, so that reasons can be counted.
-
-    Example:
-        >>> plain_reason("repeats image 17"), plain_reason("identity of fewer than 3 images")
-        ('repeats image', 'identity of fewer than 3 images')
-    """
-    return re.sub(r" \d+$", "", reason)
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_REPEATS = re.compile(rf"{REPEATS} (\d+)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,7 +80,7 @@ class DecisionPictures:
         self._store = store
         self._source: list[str] = store.column("source")
         self._name: list[str | None] = store.column("identity_name")
-        self._was_kept = before.keep
+        self._was_kept, self._dropped = before.keep, before.keep & ~after.keep
         self._number = before.identity
         self._merged_number = apply_merges(before.identity, made)
         # What moved in this pass is a claim of its own, and stands for nobody.
@@ -115,13 +106,13 @@ class DecisionPictures:
                 caption=_caption(changes, i),
                 kind=group.title,
                 text=self._text((image, beside), (before, after)),
-                row=self._veto(changes, i),
+                row=changes.row(i, self._source, veto="no"),
             )
 
     def _strips(self, kind: str, image: int, before: int, after: int, twin: int) -> list[Strip]:
         """What a decision is about, and what it was held against."""
         if kind == MERGE:
-            return [*self._half(before), *self._half(after)]
+            return [*self._half(before, "{}"), *self._half(after, "into {}")]
         about = self._image(image, is_marked=True)
         if twin >= 0:
             return [about, self._image(twin)]
@@ -141,27 +132,26 @@ class DecisionPictures:
         faces = strip([self._store.decode(image)])
         return Strip(image=faces, label=name, alt=name, is_marked=is_marked)
 
-    def _half(self, identity: int) -> list[Strip]:
+    def _half(self, identity: int, label: str) -> list[Strip]:
         """The best images of one side of a merge."""
         rows = np.flatnonzero(self._number == identity)
-        return self._best(rows, self._who(identity), _BESIDE_IDENTITY)
+        return self._best(rows, label.format(self._who(identity)), _BESIDE_IDENTITY)
 
     def _whole(self, identity: int, label: str, *, without: int) -> list[Strip]:
         """The best images of an identity as it is after all merges, without one of them."""
         rows = np.flatnonzero(self._merged_number == identity)
-        label = label.format(self._who(identity))
-        return self._best(rows[rows != without], label, _BESIDE_IMAGE)
+        return self._best(rows[rows != without], label.format(self._who(identity)), _BESIDE_IMAGE)
 
     def _best(self, rows: IntArray, label: str, most: int) -> list[Strip]:
-        """The images that fit best among those that are kept; where none is, among those before."""
-        kept = rows[self._stayed[rows]]
-        shown = kept if kept.size else rows[self._was_kept[rows]]
+        """The images that fit best among those that stayed; else of the dropped, else of all."""
+        kinds = (self._stayed, self._dropped, self._was_kept)
+        shown = next((part for kind in kinds if (part := rows[kind[rows]]).size), rows[:0])
         if not shown.size:
             return []
         best = shown[np.argsort(-self._score[shown], kind="stable")][:most]
         faces = strip([self._store.decode(row) for row in best.tolist()])
         images = "1 image" if shown.size == 1 else f"{shown.size:,} images"
-        label = f"{label}, {images}" + ("" if kept.size else ", none kept")
+        label = f"{label}, {images}" + ("" if self._stayed[shown[0]] else ", none kept")
         return [Strip(image=faces, label=label, alt=f"The best of {label}")]
 
     def _who(self, identity: int) -> str:
@@ -175,29 +165,17 @@ class DecisionPictures:
         parts = [f"image {row} {self._source[row]}" for row in images if row >= 0]
         return " ".join([*parts, *(self._who(number) for number in identities if number >= 0)])
 
-    def _veto(self, changes: Changes, i: int) -> list[str]:
-        """The line of `changes.csv` that refuses a decision."""
-        image, after = int(changes.image[i]), int(changes.after[i])
-        numbers = (changes.score[i], changes.threshold[i])
-        return [
-            str(changes.kind[i]),
-            *((str(image), self._source[image]) if image >= 0 else ("", "")),
-            str(changes.before[i]),
-            str(after) if after >= 0 else "",
-            *("" if np.isnan(value) else f"{value:.4f}" for value in numbers),
-            str(changes.reason[i]),
-            "no",
-        ]
-
 
 def _caption(changes: Changes, i: int) -> Html:
-    """The image, what spoke for the decision and what that was held against, and the reason."""
+    """What spoke for the decision and what that was held against, the image, and the reason."""
     kind, score, threshold = str(changes.kind[i]), float(changes.score[i]), changes.threshold[i]
-    parts: list[Cell] = [f"image {changes.image[i]} · "] if changes.image[i] >= 0 else []
+    parts: list[Cell] = []
     if np.isfinite(score):
         parts += ["evidence " if kind == MOVE else "score ", html.number(score, f"{score:.3f}")]
         if np.isfinite(threshold):
-            parts.append(" < " if kind == DROP else " ≥ ")
+            parts.append(f"{_NO_BREAK}{'<' if kind == DROP else '≥'}{_NO_BREAK}")
             parts.append(html.number(float(threshold), f"{threshold:.3f}"))
         parts.append(" · ")
+    if changes.image[i] >= 0:
+        parts.append(f"image {changes.image[i]} · ")
     return html.join(*parts, str(changes.reason[i]))

@@ -21,7 +21,7 @@ UInt8Array = npt.NDArray[np.uint8]
 MOST = 8
 
 #: Stands above all pictures of a page.
-WARNING = "These pictures show the people who were evaluated. Do not publish them."
+WARNING = "These pictures show people. Do not publish them."
 
 _TITLES = {
     "false_matches": "Worst false matches: two people, highest scores",

@@ -44,6 +44,7 @@
   bar.addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("change", count);
   save.addEventListener("click", download);
+  document.querySelector(".unscripted").hidden = true;
   for (const part of [bar, ...document.querySelectorAll(".veto")]) part.hidden = false;
   filter();
   count();

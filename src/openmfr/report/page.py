@@ -114,7 +114,7 @@ class Page:
             f'<output></output><button type="button" data-name="{escape(save_as)}" '
             f'data-header="{escape(_csv_line(columns))}">Save vetoes</button>'
             f"<fieldset><legend>Kinds</legend>{boxes}</fieldset></form>\n"
-            '<noscript><p class="note">Searching and ticking need JavaScript.</p></noscript>\n'
+            '<p class="note unscripted">Searching and ticking need JavaScript.</p>\n'
         )
 
     def html(self) -> str:
