@@ -144,6 +144,7 @@ def measure_all_pairs(
             more impostor scores than the tail has.
 
     Example:
+        >>> from openmfr.evaluation.all_pairs.scores import all_pairs
         >>> embedding = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
         >>> pairs = all_pairs(embedding, np.array([0, 0, 1, 1]), fmrs=[0.25])
         >>> rate = measure_all_pairs(pairs, replicates=0).rates[0]
