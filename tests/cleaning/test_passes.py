@@ -206,3 +206,16 @@ def test_diff_counts_the_changes_and_writes_them(
     assert run_openmfr([*words, "--out", str(out), "--store", str(faces.store)]) == 0
     moved = [row for row in rows_of(out) if row["kind"] == "move"]
     assert [row["source"] for row in moved] == ["000/000.jpg"]
+
+
+def test_a_pass_that_drops_a_quarter_of_the_images_doubts_the_network(
+    faces: Faces, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_pass(faces, tmp_path / "usual") == 0
+    middle = np.nanmedian(Labels.read(tmp_path / "usual" / LABELS).center_score)
+    capsys.readouterr()
+    out, flags = tmp_path / "cleaned", ["--no-relabel", "--no-merge"]
+    assert run_pass(faces, out, "--intra-threshold", f"{middle:.4f}", *flags) == 0
+    counts = json.loads((out / PASS).read_text())["counts"]
+    assert counts["dropped"] > counts["images_before"] / 4
+    assert "knows too little" in capsys.readouterr().out

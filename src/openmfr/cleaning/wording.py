@@ -9,6 +9,9 @@ from typing import Any
 from openmfr.cleaning.changes import DROP, MERGE, MOVE, RETURN, Changes
 from openmfr.data.labels import Labels
 
+#: Share of dropped images from which on the network is more likely at fault than the labels.
+_TOO_MANY = 0.25
+
 
 def pass_summary(content: Mapping[str, Any]) -> str:
     """Say what a pass did and where it drew its lines.
@@ -35,6 +38,12 @@ def pass_summary(content: Mapping[str, Any]) -> str:
         curve = thresholds[name]
         if curve is not None:
             lines.append(f"{verb} from {curve['chosen']:.2f}{_expected(curve)}")
+    share = counts["dropped"] / max(counts["images_before"], 1)
+    if share > _TOO_MANY:
+        lines.append(
+            f"{share:.0%} of the images look like strangers: either the labels are very noisy, or "
+            "the network knows too little to clean with; look at the report before you use them"
+        )
     return "\n".join(lines)
 
 
