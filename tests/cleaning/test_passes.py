@@ -219,3 +219,34 @@ def test_a_pass_that_drops_a_quarter_of_the_images_doubts_the_network(
     counts = json.loads((out / PASS).read_text())["counts"]
     assert counts["dropped"] > counts["images_before"] / 4
     assert "knows too little" in capsys.readouterr().out
+
+
+def test_shares_of_nothing_are_null_in_the_json(faces: Faces, tmp_path: Path) -> None:
+    planted, found = tmp_path / "planted", tmp_path / "found.json"
+    words = ["clean", "plant", str(faces.store / LABELS), str(planted), "--flips", "0"]
+    assert run_openmfr([*words, "--outlier-identities", "5", "--splits", "0"]) == 0
+    judged = ["clean", "judge", str(planted / NOISY), str(planted), "--out", str(found)]
+    assert run_openmfr(judged) == 0
+    rates = json.loads(found.read_text())["rates"]
+    assert rates["flips found"] is None
+    assert rates["outliers found"] == 0
+
+
+def test_lookalikes_by_embeddings_of_another_store_are_refused(
+    faces: Faces, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_store(tmp_path / "other", identities=4)
+    embed_store(PatternEmbedder(), other, tmp_path / "embedded")
+    words = ["clean", "plant", str(faces.store / LABELS), str(tmp_path / "planted")]
+    flags = ["--lookalike-flips", "0.5", "--outlier-identities", "5"]
+    assert run_openmfr([*words, *flags, "--embeddings", str(tmp_path / "embedded")]) == 2
+    assert other.fingerprint in capsys.readouterr().err
+    assert run_openmfr([*words, *flags, "--embeddings", str(faces.embeddings)]) == 0
+
+
+def test_a_missing_file_of_vetoes_is_named_before_any_work(
+    faces: Faces, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_pass(faces, tmp_path / "out", "--vetoes", str(tmp_path / "none.csv")) == 2
+    assert "none.csv" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

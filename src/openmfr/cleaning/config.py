@@ -24,11 +24,11 @@ class CleanConfig:
         strangers_found: Share of images of other people that shall be dropped, 0.5 to 1. Nobody
             knows which images are wrong, but everybody knows how images of other people score.
         inter_threshold: Identities whose centres are at least as similar are merged, −1 to 1, after
-            correction for the number of their images. None searches the lowest at which the share
-            of wrong merges stays at `wrong_merges`.
+            correction for the number of their images. None searches the one with the fewest errors
+            among those at which no more than `wrong_merges` are wrong.
         wrong_merges: Share of merges that may be wrong, 0 to 1.
         relabel_threshold: Images whose evidence for another identity is at least that move there.
-            None searches the lowest at which the share of wrong moves stays at `wrong_moves`.
+            None searches the one with the fewest errors, no more than `wrong_moves` of them wrong.
         wrong_moves: Share of moves that may be wrong, 0 to 1.
         merge: Whether identities are merged.
         relabel: Whether images move.

@@ -72,6 +72,7 @@ def run_pass(
     config = config or CleanConfig()
     if pictures < 0:
         raise UserError(where="pictures", found=str(pictures), allowed="from 0", next_step="use 60")
+    refused = Vetoes.union([read_vetoes(path, len(labels)) for path in vetoes], len(labels))
     settings = _check(labels, embeddings, store, config, vetoes)
     prepare_folder(out, mark=PASS, what="cleaning pass")
     is_done = (out / PASS).exists()
@@ -82,7 +83,6 @@ def run_pass(
         return Labels.read(out / LABELS)
     sources = [source or f"image {row}" for row, source in enumerate(store.column("source"))]
     check_embeddings(embeddings.array, sources=sources, needed=labels.kept())
-    refused = Vetoes.union([read_vetoes(path, len(labels)) for path in vetoes], len(labels))
     result = clean(labels, embeddings.array, config, vetoes=refused, ranks=ranks)
     if ranks is None or ranks.is_first:
         if out.exists():
@@ -175,14 +175,6 @@ def _check(
             allowed=f"of store {labels.store_fingerprint}, which the labels describe",
             next_step="embed the store that the labels belong to",
         )
-    for path in vetoes:
-        if not path.is_file():
-            raise UserError(
-                where=str(path),
-                found="no file",
-                allowed="the changes.csv or vetoes.csv of an earlier pass",
-                next_step="check the path",
-            )
     return {
         "labels": labels.fingerprint,
         "embeddings": fingerprint(repr(sorted(embeddings.settings.items()))),

@@ -3,8 +3,9 @@
 Two halves of one identity, an image under a wrong name: what they look like to this model, on these
 photos, can be tried. Images that fit their identity are taken as true; some identities are set
 aside as strangers; flips, outliers and splits are planted in the rest; and the stages of a pass run
-over it. Each threshold then has a known number of right and of wrong decisions, and the lowest
-one is taken at which no more are wrong than was allowed.
+over it. Each threshold then has a known number of right and of wrong decisions. Of those that are
+wrong no more often than was allowed, the one with the fewest errors is taken: what was missed, and
+what was decided wrongly.
 
 A small set is planted several times, as a few dozen decisions say little. The planted tables are
 never used for anything else.
@@ -109,7 +110,7 @@ def search_thresholds(
         ranks: Processes that share the searches.
 
     Returns:
-        The curves for merging and for moving.
+        The curves for merging and for moving. Moves are only tried if their threshold is wanted.
     """
     base = _without_doubt(embedding, labels, fit, config, ranks)
     noise = _noise_for(base, config)
@@ -120,6 +121,7 @@ def search_thresholds(
         )
     merging: list[_Try] = []
     moving: list[_Try] = []
+    tries_moves = config.relabel and config.relabel_threshold is None
     for time in range(_MOST_TIMES):
         planted = plant_noise(base, replace(noise, seed=config.seed + time))
         noisy = planted.noisy
@@ -134,12 +136,17 @@ def search_thresholds(
         )
         merging.append(_try_merges(planted, candidates))
         inter = _choose(_INTER_GRID, merging, config.wrong_merges, same=_SAME_MERGES)
-        identity = apply_merges(noisy.identity, merge_identities(candidates, inter.chosen))
-        again = fit_images(embedding, noisy, config, identity=identity)
-        moves = propose_moves(embedding, noisy, again, identity, method=config.search, ranks=ranks)
-        moving.append(_try_moves(planted, moves, identity))
+        if tries_moves:
+            identity = apply_merges(noisy.identity, merge_identities(candidates, inter.chosen))
+            again = fit_images(embedding, noisy, config, identity=identity)
+            moves = propose_moves(
+                embedding, noisy, again, identity, method=config.search, ranks=ranks
+            )
+            moving.append(_try_moves(planted, moves, identity))
         if sum(tried.planted for tried in merging) >= _ENOUGH_SPLITS:
             break
+    if not tries_moves:
+        return inter, Curve.given(DEFAULT_RELABEL, config.wrong_moves)
     return inter, _choose(_RELABEL_GRID, moving, config.wrong_moves, same=0.0)
 
 

@@ -21,7 +21,7 @@ def main(
     Args:
         cleaned: What a cleaning made of PLANTED/noisy.parquet.
         planted: Folder that openmfr clean plant wrote.
-        out: JSON to write the counts and shares to.
+        out: JSON to write the counts and shares to; null where there is nothing to count.
     """
     from openmfr.cleaning.judge import judge
     from openmfr.data.labels import Labels
@@ -32,5 +32,6 @@ def main(
     for name, share in found.rates.items():
         print(f"{name:<26} {share:.1%}" if share == share else f"{name:<26} none to count")
     if out is not None:
-        write_json(out, {"counts": found.as_dict(), "rates": found.rates})
+        known = {name: None if share != share else share for name, share in found.rates.items()}
+        write_json(out, {"counts": found.as_dict(), "rates": known})
         print(f"counts: {out}")

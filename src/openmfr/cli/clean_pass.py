@@ -60,11 +60,12 @@ def main(
             by default the score below which --strangers-found of other people's images lie.
         strangers_found: Share of wrong images to find, 0.5 to 1.
         inter_threshold: Identities with centres at least so similar are merged, -1 to 1, after
-            correction for few images; by default the lowest with --wrong-merges.
-        wrong_merges: Share of merges that may be wrong, 0 to 1.
+            correction for few images; by default the one with the fewest errors on planted noise.
+        wrong_merges: Share of the planted noise's merges that may be wrong, 0 to 1.
         relabel_threshold: Images with so much evidence for another identity move there; by default
-            the lowest with --wrong-moves.
-        wrong_moves: Share of moves that may be wrong, 0 to 1.
+            the one with the fewest errors on planted noise.
+        wrong_moves: Share of the planted noise's moves that may be wrong, 0 to 1. The table's own
+            can be wrong more often: look at them.
         merge: Merge identities.
         relabel: Move images; without it they are dropped.
         center: robust weighs images by how well they agree with the others; leave_one_out counts

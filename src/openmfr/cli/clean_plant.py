@@ -58,8 +58,9 @@ def main(
     table = Labels.read(labels)
     centers = None
     if embeddings is not None:
-        array = Embeddings(embeddings).array
-        centers = sum_centers(array, table.identity, table.keep).unit()
+        opened = Embeddings(embeddings)
+        table.check_store(opened.open_store(), where=str(labels))
+        centers = sum_centers(opened.array, table.identity, table.keep).unit()
     planted = plant_noise(table, config, centers=centers)
     planted.write(out)
     noisy = planted.noisy

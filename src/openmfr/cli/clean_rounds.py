@@ -88,9 +88,9 @@ def main(
         intra_threshold: Images less similar to the centre of their identity are dropped, -1 to 1;
             by default the score below which 99 % of other people's images lie.
         inter_threshold: Identities with centres at least so similar are merged, -1 to 1; by
-            default the lowest with 1 % of wrong merges.
+            default the one with the fewest errors on planted noise.
         relabel_threshold: Images with so much evidence for another identity move there; by default
-            the lowest with 3 % of wrong moves.
+            the one with the fewest errors on planted noise.
         merge: Merge identities.
         relabel: Move images; without it they are dropped.
         center: robust weighs images by how well they agree with the others; leave_one_out counts
