@@ -13,6 +13,7 @@ from openmfr.cleaning.changes import DROP, MERGE, MOVE, find_changes, read_vetoe
 from openmfr.cleaning.clean import clean
 from openmfr.cleaning.config import CleanConfig
 from openmfr.cleaning.judge import judge
+from openmfr.cleaning.relabel import _mean_of_others
 from openmfr.data.labels import Labels
 from openmfr.data.noise import FLIP, OUTLIER, NoiseConfig, plant_noise
 from openmfr.errors import UserError
@@ -189,3 +190,9 @@ def test_real_embeddings_with_planted_noise_reach_the_published_figures(
     assert rates["wrong moves"] <= 0.03
     assert rates["splits rejoined"] >= 0.92
     assert rates["wrong merges"] <= 0.02
+
+
+def test_an_image_is_no_rival_of_itself_and_what_was_not_listed_counts_for_nothing() -> None:
+    index = np.array([[0, 2, 1], [2, 0, -1], [0, 1, -1], [-1, -1, -1]])
+    score = np.array([[1, 0.6, 0.4], [0.8, 0.2, -np.inf], [0.5, 0.3, -np.inf], [-np.inf] * 3])
+    assert _mean_of_others(index, score) == pytest.approx([0.5, 0.5, 0.4, 0.0])

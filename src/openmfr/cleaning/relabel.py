@@ -148,6 +148,18 @@ def _best_others(
     )
 
 
+def _mean_of_others(index: IntArray, score: FloatArray) -> FloatArray:
+    """Mean score of the images nearest to each, without itself; 0 where none was found.
+
+    The approximate way may list an image without itself, or fewer others (−∞).
+    """
+    is_other = (index != np.arange(len(index))[:, None]) & np.isfinite(score)
+    # Where an image was not listed for itself, there is one other too many: the last.
+    is_other &= np.cumsum(is_other, axis=1) < index.shape[1]
+    total = np.where(is_other, score, 0).sum(axis=1)
+    return np.asarray(total / np.maximum(is_other.sum(axis=1), 1))
+
+
 def _lead_of_members(
     embedding: FloatArray,
     image: IntArray,
@@ -158,11 +170,10 @@ def _lead_of_members(
 ) -> FloatArray:
     """How much nearer the best images of an identity are than the nearest doubtful ones."""
     asked = np.asarray(embedding[image])
-    rival = np.zeros(image.size)
+    rival: FloatArray = np.zeros(image.size)
     if image.size > 1:
-        count = min(_NEAREST + 1, image.size)
-        _, score = nearest(asked, asked, count=count)
-        rival = score[:, 1:].mean(axis=1)  # the first is the image itself
+        index, score = nearest(asked, asked, count=min(_NEAREST + 1, image.size))
+        rival = _mean_of_others(index, score)
     support = np.zeros(image.size)
     rows = np.flatnonzero(member)
     rows = rows[np.argsort(identity[rows], kind="stable")]
