@@ -20,7 +20,7 @@ from openmfr.cleaning.duplicates import find_duplicates
 from openmfr.cleaning.inter import Merge, apply_merges, merge_identities
 from openmfr.cleaning.relabel import Moves
 from openmfr.cleaning.stages import Fit, fit_images, propose_merges, propose_moves
-from openmfr.cleaning.thresholds import Curve, search_thresholds
+from openmfr.cleaning.thresholds import Curve, choose_moves, search_merges
 from openmfr.data.labels import Labels
 from openmfr.errors import UserError
 
@@ -90,7 +90,7 @@ def clean(
     fit = fit_images(embedding, labels, config, spared=spared)
     if not (labels.keep & ~fit.is_doubtful).any():
         raise _nothing_left(fit)
-    inter, relabel = _thresholds(embedding, labels, fit, config, ranks)
+    inter = _inter_curve(embedding, labels, fit, config, ranks) if config.merge else None
     merges: list[Merge] = []
     if inter is not None:
         candidates = propose_merges(
@@ -102,9 +102,22 @@ def clean(
     final = fit
     if merges:
         final = fit_images(embedding, labels, config, identity=identity, spared=spared)
-    moves = None
-    if relabel is not None:
-        moves = propose_moves(embedding, labels, final, identity, method=config.search, ranks=ranks)
+    moves = relabel = None
+    if config.relabel:
+        moves = propose_moves(
+            embedding,
+            labels,
+            final,
+            identity,
+            seed=config.seed,
+            method=config.search,
+            ranks=ranks,
+        )
+        relabel = (
+            choose_moves(moves, config.wrong_moves)
+            if config.relabel_threshold is None
+            else Curve.given(config.relabel_threshold, config.wrong_moves)
+        )
         moves = moves.above(relabel.chosen)
         if spared is not None:
             moves = moves.where(~spared[moves.image])
@@ -115,20 +128,13 @@ def clean(
     )
 
 
-def _thresholds(
+def _inter_curve(
     embedding: FloatArray, labels: Labels, fit: Fit, config: CleanConfig, ranks: Ranks | None
-) -> tuple[Curve | None, Curve | None]:
-    """Thresholds for merging and moving, given or searched; None for what is not done."""
-    inter = relabel = None
-    if (config.merge and config.inter_threshold is None) or (
-        config.relabel and config.relabel_threshold is None
-    ):
-        inter, relabel = search_thresholds(embedding, labels, fit, config, ranks=ranks)
+) -> Curve:
+    """The threshold for merging, given or searched."""
     if config.inter_threshold is not None:
-        inter = Curve.given(config.inter_threshold, config.wrong_merges)
-    if config.relabel_threshold is not None:
-        relabel = Curve.given(config.relabel_threshold, config.wrong_moves)
-    return inter if config.merge else None, relabel if config.relabel else None
+        return Curve.given(config.inter_threshold, config.wrong_merges)
+    return search_merges(embedding, labels, fit, config, ranks=ranks)
 
 
 def _decide(

@@ -28,8 +28,8 @@ class CleanConfig:
             among those at which no more than `wrong_merges` are wrong.
         wrong_merges: Share of merges that may be wrong, 0 to 1.
         relabel_threshold: Images whose evidence for another identity is at least that move there.
-            None searches the one with the fewest errors, no more than `wrong_moves` of them wrong.
-        wrong_moves: Share of moves that may be wrong, 0 to 1.
+            None takes the lowest at which no more than `wrong_moves` are expected to be wrong.
+        wrong_moves: Share of moves that may be wrong, 0 to 1, all images that move counted.
         merge: Whether identities are merged.
         relabel: Whether images move.
         center: "robust" weighs each image by how well it agrees with the rest; "leave_one_out"
@@ -48,7 +48,7 @@ class CleanConfig:
     inter_threshold: float | None = None
     wrong_merges: float = 0.01
     relabel_threshold: float | None = None
-    wrong_moves: float = 0.03
+    wrong_moves: float = 0.10
     merge: bool = True
     relabel: bool = True
     center: CenterKind = "robust"

@@ -10,6 +10,11 @@ there, or a stranger, and then is dropped. Three things speak for a move, all of
 
 Their sum is the evidence, and one threshold decides.
 
+How much evidence strangers reach by chance is told by the table itself. The identities are divided
+at random into two halves, and an image is compared with each half as if it were the whole set. A
+stranger finds as much in one half as in the other; who has a home finds it in one of them only, and
+the other half shows what a stranger would find. `choose_moves` draws the line from that.
+
 Source: our addition to paper section 2.2.
 """
 
@@ -18,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +45,8 @@ Nearest = Callable[..., tuple[IntArray, FloatArray]]
 _NEAREST = 3
 #: An image that another centre beats its own by as much is doubtful, whatever it scores.
 LEAST_LEAD = 0.15
+#: Each half needs a best identity and a next one.
+_LEAST_PLACES = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,19 +57,23 @@ class Moves:
         image: Rows of the images, ascending, shape (M,).
         identity: Where each would move to, shape (M,).
         evidence: How much speaks for it, shape (M,), about −1 to 3.
+        by_chance: The most that speaks for an identity of the half in which it is not, shape (M,);
+            no more than the evidence.
         score: Cosine of each image with that identity's centre, shape (M,).
     """
 
     image: IntArray
     identity: IntArray
     evidence: FloatArray
+    by_chance: FloatArray
     score: FloatArray
 
     @classmethod
     def none(cls) -> Moves:
         """No image moves."""
         rows = np.empty(0, dtype=np.int64)
-        return cls(image=rows, identity=rows, evidence=np.empty(0), score=np.empty(0))
+        nothing = np.empty(0)
+        return cls(image=rows, identity=rows, evidence=nothing, by_chance=nothing, score=nothing)
 
     def above(self, threshold: float) -> Moves:
         """The moves whose evidence reaches a threshold."""
@@ -74,6 +85,7 @@ class Moves:
             image=self.image[keep],
             identity=self.identity[keep],
             evidence=self.evidence[keep],
+            by_chance=self.by_chance[keep],
             score=self.score[keep],
         )
 
@@ -87,6 +99,7 @@ def find_moves(
     centers: Centers,
     *,
     suspicion: float,
+    seed: int = 0,
     method: Method = "exact",
     ranks: Ranks | None = None,
 ) -> Moves:
@@ -101,29 +114,62 @@ def find_moves(
         centers: Centres of the identities.
         suspicion: Images that are sure are looked at too if they score below this: those that
             another centre beats by `LEAST_LEAD` become doubtful. No stranger scores more.
+        seed: Of the two halves.
         method: How the nearest centres are found, as for `nearest_centers`.
         ranks: Processes that share that search.
 
     Returns:
-        One row for each image that is doubtful or became so, and has an identity to go to.
+        One row for each image that is doubtful or became so, and has an identity to go to; none
+        where there are fewer than four identities.
     """
     asked = np.flatnonzero(is_doubtful | (is_sure & (own_score < suspicion)))
     nearest = partial(nearest_centers, method=method, ranks=ranks)
     unit = centers.unit()
     place = np.flatnonzero(np.isfinite(unit[:, 0]))
-    if asked.size == 0 or place.size < 2:
+    if asked.size == 0 or place.size < _LEAST_PLACES:
         return Moves.none()
-    label, best, second = _best_others(
-        np.asarray(embedding[asked]), identity[asked], unit[place], centers.identity[place], nearest
-    )
+    in_first = np.random.default_rng(seed).permutation(place.size) % 2 == 0
+    found = [
+        _best_others(
+            np.asarray(embedding[asked]),
+            identity[asked],
+            unit[half],
+            centers.identity[half],
+            nearest,
+        )
+        for half in (place[in_first], place[~in_first])
+    ]
     own = np.nan_to_num(own_score[asked].astype(np.float64), nan=-1.0)
+    best = np.maximum(found[0].score, found[1].score)
     doubtful = is_doubtful[asked] | (best - own >= LEAST_LEAD)
-    asked, label = asked[doubtful], label[doubtful]
-    best, second = best[doubtful], second[doubtful]
     member = is_sure.copy()
-    member[asked] = False
-    lead = _lead_of_members(embedding, asked, label, identity, member, nearest)
-    return Moves(image=asked, identity=label, evidence=2 * best - second + 2 * lead, score=best)
+    member[asked[doubtful]] = False
+    members = _Members(embedding, identity, member)
+    asked, found = asked[doubtful], [half.where(doubtful) for half in found]
+    against = _nearest_doubtful(embedding, asked, nearest)
+    evidence = [
+        2 * half.score - half.next_score + 2 * (members.nearest(asked, half.label) - against)
+        for half in found
+    ]
+    first = evidence[0] >= evidence[1]
+    return Moves(
+        image=asked,
+        identity=np.where(first, found[0].label, found[1].label),
+        evidence=np.where(first, *evidence),
+        by_chance=np.where(first, *evidence[::-1]),
+        score=np.where(first, found[0].score, found[1].score),
+    )
+
+
+class _Best(NamedTuple):
+    """The best identity for each image, shape (M,), its score, and that of the next identity."""
+
+    label: IntArray
+    score: FloatArray
+    next_score: FloatArray
+
+    def where(self, keep: BoolArray) -> _Best:
+        return _Best(self.label[keep], self.score[keep], self.next_score[keep])
 
 
 def _best_others(
@@ -132,8 +178,8 @@ def _best_others(
     centers: FloatArray,
     label: IntArray,
     nearest: Nearest,
-) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Label and score of the best identity other than the own, and the score of the next."""
+) -> _Best:
+    """The best identity other than the own."""
     count = min(3, label.size)
     index, score = nearest(query, centers, count=count)
     score = np.where(label[index] == own[:, None], -np.inf, score)
@@ -141,7 +187,7 @@ def _best_others(
     rows = np.arange(len(query))
     best, second = order[:, 0], order[:, 1]
     next_best = score[rows, second]
-    return (
+    return _Best(
         label[index[rows, best]],
         score[rows, best],
         np.where(np.isfinite(next_best), next_best, 0.0),
@@ -160,30 +206,35 @@ def _mean_of_others(index: IntArray, score: FloatArray) -> FloatArray:
     return np.asarray(total / np.maximum(is_other.sum(axis=1), 1))
 
 
-def _lead_of_members(
-    embedding: FloatArray,
-    image: IntArray,
-    label: IntArray,
-    identity: IntArray,
-    member: BoolArray,
-    nearest: Nearest,
-) -> FloatArray:
-    """How much nearer the best images of an identity are than the nearest doubtful ones."""
+def _nearest_doubtful(embedding: FloatArray, image: IntArray, nearest: Nearest) -> FloatArray:
+    """How near the nearest other doubtful images are to each."""
+    if image.size < 2:
+        return np.zeros(image.size)
     asked = np.asarray(embedding[image])
-    rival: FloatArray = np.zeros(image.size)
-    if image.size > 1:
-        index, score = nearest(asked, asked, count=min(_NEAREST + 1, image.size))
-        rival = _mean_of_others(index, score)
-    support = np.zeros(image.size)
-    rows = np.flatnonzero(member)
-    rows = rows[np.argsort(identity[rows], kind="stable")]
-    order = np.argsort(label, kind="stable")
-    start = np.searchsorted(identity[rows], label[order], side="left")
-    stop = np.searchsorted(identity[rows], label[order], side="right")
-    for group in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
-        at = np.searchsorted(label[order], label[group[0]])
-        members = rows[start[at] : stop[at]]
-        if members.size:
-            score = unit_vectors(asked, group) @ unit_vectors(embedding, members).T
-            support[group] = -np.sort(-score, axis=1)[:, :_NEAREST].mean(axis=1)
-    return support - rival
+    index, score = nearest(asked, asked, count=min(_NEAREST + 1, image.size))
+    return _mean_of_others(index, score)
+
+
+class _Members:
+    """The images that are sure, by identity."""
+
+    def __init__(self, embedding: FloatArray, identity: IntArray, member: BoolArray) -> None:
+        rows = np.flatnonzero(member)
+        self.embedding = embedding
+        self.rows = rows[np.argsort(identity[rows], kind="stable")]
+        self.identity = identity[self.rows]
+
+    def nearest(self, image: IntArray, label: IntArray) -> FloatArray:
+        """How near the nearest images of an identity are to each image; 0 where it has none."""
+        asked = np.asarray(self.embedding[image])
+        support = np.zeros(image.size)
+        order = np.argsort(label, kind="stable")
+        start = np.searchsorted(self.identity, label[order], side="left")
+        stop = np.searchsorted(self.identity, label[order], side="right")
+        for group in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
+            at = np.searchsorted(label[order], label[group[0]])
+            members = self.rows[start[at] : stop[at]]
+            if members.size:
+                score = unit_vectors(asked, group) @ unit_vectors(self.embedding, members).T
+                support[group] = -np.sort(-score, axis=1)[:, :_NEAREST].mean(axis=1)
+        return support

@@ -56,13 +56,14 @@ class _Condition(NamedTuple):
 
 
 class _Trial(NamedTuple):
-    """A threshold that is tried on planted noise, and what its right and wrong decisions are."""
+    """A threshold that was searched for, and what its right and wrong decisions are."""
 
     name: str
     curve: Curve
     found: str
     wrong: str
     score: str
+    told: str
 
 
 def write_pass_report(
@@ -157,10 +158,10 @@ def _lines(result: CleanResult) -> list[Cell]:
             for trial in given
         ),
         html.table(
-            ["Line", "Threshold", "May be wrong", "Found in the trial", "Wrong in the trial"],
+            ["Line", "Threshold", "May be wrong", "Found", "Wrong"],
             [*map(_intra_row, conditions), *map(_trial_row, trials)],
-            caption="Thresholds, and what they do: images of other people for dropping, planted "
-            "noise for merging and moving",
+            caption="Thresholds, and what they do: to images of other people, to planted splits, "
+            "and, as far as chance tells, to doubtful images",
         ),
     ]
 
@@ -187,15 +188,28 @@ def _conditions(result: CleanResult) -> list[_Condition]:
 def _trials(result: CleanResult) -> list[_Trial]:
     trials = []
     if result.inter is not None:
-        words = (
-            "splits rejoined",
-            "wrong merges",
-            "score of two centres, corrected for their size",
+        trials.append(
+            _Trial(
+                "Merge",
+                result.inter,
+                "planted splits rejoined",
+                "wrong merges",
+                "score of two centres, corrected for their size",
+                "identities were split, and rejoined with each threshold",
+            )
         )
-        trials.append(_Trial("Merge", result.inter, *words))
     if result.relabel is not None:
-        words = ("flips moved home", "wrong moves", "evidence for another identity")
-        trials.append(_Trial("Move", result.relabel, *words))
+        trials.append(
+            _Trial(
+                "Move",
+                result.relabel,
+                "images with a home moved",
+                "wrong moves",
+                "evidence for another identity",
+                "expected, from what doubtful images find by chance among the identities to "
+                "which they do not belong",
+            )
+        )
     return trials
 
 
@@ -218,20 +232,20 @@ def _histogram(condition: _Condition) -> Html:
 
 def _curve_plot(trial: _Trial) -> Html:
     curve = trial.curve
+    shown = slice(0, int((curve.decisions > 0).sum()) + 2)
+    wrong = np.where(curve.decisions > 0, curve.wrong, np.nan)
+    is_drawn = curve.chosen <= curve.threshold[shown][-1]
     drawing = shares_plot(
-        curve.threshold,
-        {
-            f"of planted: {trial.found}": curve.found,
-            f"of decisions: {trial.wrong}": np.where(curve.decisions > 0, curve.wrong, np.nan),
-        },
+        curve.threshold[shown],
+        {trial.found: curve.found[shown], f"of decisions: {trial.wrong}": wrong[shown]},
         labels=(trial.score, "share"),
         salt=trial.name.lower(),
-        marks={f"chosen: {curve.chosen:.2f}": curve.chosen},
+        marks={f"chosen: {curve.chosen:.2f}": curve.chosen} if is_drawn else {},
     )
     return html.plot(
         drawing,
-        caption=f"{trial.name}: noise was planted in images that fit, and mended with each "
-        f"threshold. Allowed were {percent(curve.allowed)} wrong decisions.",
+        caption=f"{trial.name}: {trial.told}. Allowed are {percent(curve.allowed)} wrong decisions"
+        + ("." if is_drawn else ": at no threshold are there so few, and nothing is done."),
         alt=f"Shares of {trial.found} and {trial.wrong} over the threshold",
     )
 
@@ -248,8 +262,8 @@ def _intra_row(condition: _Condition) -> list[Cell]:
 
 def _trial_row(trial: _Trial) -> list[Cell]:
     curve = trial.curve
-    found: Cell = "not tried"
-    wrong: Cell = "not tried"
+    found: Cell = "not searched"
+    wrong: Cell = "not searched"
     if curve.is_searched:
         at = int(np.flatnonzero(curve.threshold == curve.chosen)[0])
         found = html.join(_percent(float(curve.found[at])), " ", html.muted(trial.found))

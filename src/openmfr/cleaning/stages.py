@@ -1,6 +1,6 @@
 """The three stages of a pass, each from the result of the one before.
 
-A pass and the search for its thresholds are made of the same stages.
+A pass and the search for its threshold of merging are made of the same stages.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def propose_moves(
     fit: Fit,
     identity: IntArray,
     *,
+    seed: int = 0,
     method: Method = "exact",
     ranks: Ranks | None = None,
 ) -> Moves:
@@ -126,6 +127,7 @@ def propose_moves(
         labels: Which images are kept.
         fit: From `fit_images` with the same identities.
         identity: Who is on them, after merging, shape (N,).
+        seed: Of the two halves in which homes are sought.
         method: How centres are searched, as for `nearest_centers`.
         ranks: Processes that share the search.
     """
@@ -139,6 +141,7 @@ def propose_moves(
         fit.own.score,
         sum_centers(embedding, identity, is_sure),
         suspicion=float(np.quantile(strangers, _BEYOND_SUSPICION)) if strangers.size else -1.0,
+        seed=seed,
         method=method,
         ranks=ranks,
     )

@@ -1,14 +1,16 @@
-"""Thresholds for merging and moving, searched on noise that is planted for it.
+"""Thresholds for merging and moving, found by what would go wrong.
 
-Two halves of one identity, an image under a wrong name: what they look like to this model, on these
-photos, can be tried. Images that fit their identity are taken as true; some identities are set
-aside as strangers; flips, outliers and splits are planted in the rest; and the stages of a pass run
-over it. Each threshold then has a known number of right and of wrong decisions. Of those that are
-wrong no more often than was allowed, the one with the fewest errors is taken: what was missed, and
-what was decided wrongly.
-
+*Merging* is tried on noise that is planted for it: what two halves of one identity look like to
+this model, on these photos, can be seen. Images that fit their identity are taken as true; flips,
+outliers and splits are planted among them; and the stages of a pass run over it. Each threshold
+then has a known number of right and of wrong decisions. Of those that are wrong no more often than
+was allowed, the one with the fewest errors is taken: what was missed, and what was decided wrongly.
 A small set is planted several times, as a few dozen decisions say little. The planted tables are
 never used for anything else.
+
+*Moving* is not tried like that, as nobody knows how many of the wrong images show people of the
+set: a table with more strangers than was planted would get too bold a threshold. The doubtful
+images themselves say how many find an identity by chance (`choose_moves`).
 
 Source: paper section 2.2 ("thresholds are pre-defined and can be searched according to clean
 results").
@@ -27,7 +29,7 @@ from openmfr.cleaning.config import CleanConfig
 from openmfr.cleaning.inter import Candidates, apply_merges, merge_identities
 from openmfr.cleaning.judge import owners
 from openmfr.cleaning.relabel import Moves
-from openmfr.cleaning.stages import Fit, fit_images, propose_merges, propose_moves
+from openmfr.cleaning.stages import Fit, fit_images, propose_merges
 from openmfr.data.labels import Labels
 from openmfr.data.noise import FLIP, OUTLIER, SPLIT, NoiseConfig, PlantedNoise, plant_noise
 
@@ -37,11 +39,12 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
 
-#: Thresholds for sets too small to search: found on CelebA with a model of another set.
-DEFAULT_INTER, DEFAULT_RELABEL = 0.80, 0.60
+#: For sets too small to search: of merging, found on CelebA with a model of another set; of moving,
+#: as much as hardly any stranger finds.
+DEFAULT_INTER, DEFAULT_RELABEL = 0.80, 1.50
 #: The thresholds that are tried.
 _INTER_GRID = np.round(np.arange(0.50, 1.001, 0.01), 2)
-_RELABEL_GRID = np.round(np.arange(0.0, 1.501, 0.02), 2)
+_RELABEL_GRID = np.round(np.arange(0.0, 5.001, 0.02), 2)
 #: Decisions below which a share says nothing.
 _LEAST_DECISIONS = 20
 #: Splits after which noise is planted no further time, and most times.
@@ -50,6 +53,8 @@ _ENOUGH_SPLITS, _MOST_TIMES = 500, 4
 _SAME_MERGES = 0.002
 #: Corrected score at which two identities are taken for one before noise is planted.
 _SURELY_ONE = 0.90
+#: Of the share of images with a home: the most, a change that ends the search for it, and steps.
+_MOST_HOME, _SAME_HOME, _MOST_STEPS = 0.99, 1e-5, 200
 #: One identity in so many lends its images as outliers.
 _SET_ASIDE = 10
 _NOISE = NoiseConfig(outliers=0.05, flips=0.10, splits=0.20)
@@ -57,14 +62,15 @@ _NOISE = NoiseConfig(outliers=0.05, flips=0.10, splits=0.20)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """What each threshold would have done with the planted noise.
+    """What each threshold did with the planted noise, or would do with the table.
 
     Attributes:
         threshold: Ascending, shape (T,).
-        found: Share of the planted splits rejoined, or flips moved home, shape (T,).
-        wrong: Share of the decisions that were wrong, shape (T,); 0 where there is none.
-        decisions: How many there were, shape (T,).
-        allowed: Share that was allowed to be wrong.
+        found: Share of the planted splits that is rejoined, or of the images with a home that move,
+            shape (T,).
+        wrong: Share of the decisions that is wrong, shape (T,); 0 where there is none.
+        decisions: How many there are, shape (T,).
+        allowed: Share that may be wrong.
         chosen: The threshold taken.
         is_searched: False if it was given, or the set too small for a search.
     """
@@ -92,15 +98,15 @@ class Curve:
         )
 
 
-def search_thresholds(
+def search_merges(
     embedding: FloatArray,
     labels: Labels,
     fit: Fit,
     config: CleanConfig,
     *,
     ranks: Ranks | None = None,
-) -> tuple[Curve, Curve]:
-    """Search the thresholds for merging and for moving.
+) -> Curve:
+    """Search the threshold for merging on planted noise.
 
     Args:
         embedding: One row for each image, shape (N, D).
@@ -110,44 +116,99 @@ def search_thresholds(
         ranks: Processes that share the searches.
 
     Returns:
-        The curves for merging and for moving. Moves are only tried if their threshold is wanted.
+        The curve; `DEFAULT_INTER` without one if the set is too small.
     """
     base = _without_doubt(embedding, labels, fit, config, ranks)
     noise = _noise_for(base, config)
     if noise is None:
-        return (
-            Curve.given(DEFAULT_INTER, config.wrong_merges),
-            Curve.given(DEFAULT_RELABEL, config.wrong_moves),
-        )
-    merging: list[_Try] = []
-    moving: list[_Try] = []
-    tries_moves = config.relabel and config.relabel_threshold is None
+        return Curve.given(DEFAULT_INTER, config.wrong_merges)
+    tries: list[_Try] = []
     for time in range(_MOST_TIMES):
         planted = plant_noise(base, replace(noise, seed=config.seed + time))
-        noisy = planted.noisy
-        noisy_fit = fit_images(embedding, noisy, config)
         candidates = propose_merges(
             embedding,
-            noisy,
-            noisy_fit,
+            planted.noisy,
+            fit_images(embedding, planted.noisy, config),
             lowest=float(_INTER_GRID[0]),
             method=config.search,
             ranks=ranks,
         )
-        merging.append(_try_merges(planted, candidates))
-        inter = _choose(_INTER_GRID, merging, config.wrong_merges, same=_SAME_MERGES)
-        if tries_moves:
-            identity = apply_merges(noisy.identity, merge_identities(candidates, inter.chosen))
-            again = fit_images(embedding, noisy, config, identity=identity)
-            moves = propose_moves(
-                embedding, noisy, again, identity, method=config.search, ranks=ranks
-            )
-            moving.append(_try_moves(planted, moves, identity))
-        if sum(tried.planted for tried in merging) >= _ENOUGH_SPLITS:
+        tries.append(_try_merges(planted, candidates))
+        if sum(tried.planted for tried in tries) >= _ENOUGH_SPLITS:
             break
-    if not tries_moves:
-        return inter, Curve.given(DEFAULT_RELABEL, config.wrong_moves)
-    return inter, _choose(_RELABEL_GRID, moving, config.wrong_moves, same=0.0)
+    return _choose(tries, config.wrong_merges)
+
+
+def choose_moves(moves: Moves, allowed: float) -> Curve:
+    """Choose the threshold for moving from what doubtful images find by chance.
+
+    Let h be the share of the images that have a home in the set, and S(t) the probability that an
+    image finds evidence of t or more in a half without its home. Of a share x(t) the home is found:
+    it gives evidence of t or more. In both halves as much is found for a share
+    M = x·S + (1 − h)·S² of the images, which can be counted, and S follows. In one half or the
+    other it is found for P = x + (1 − h)·(1 − (1 − S)²), which is counted as well: the second term
+    are the wrong moves. What is left of P is x, and h is its maximum over t.
+
+    One image more than was seen is counted for M: that none was seen does not mean that there can
+    be none. So a table in which few images have a home moves little or nothing.
+
+    Args:
+        moves: All that are proposed.
+        allowed: Share of the moves that may be wrong, 0 to 1.
+
+    Returns:
+        The curve, with the lowest threshold at which no more are wrong than allowed; the highest
+        of all, at which nothing moves, if there is none. Fewer than twenty images say nothing of
+        chance: `DEFAULT_RELABEL` then, without a curve.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> halves = rng.normal(0, 0.2, (2, 1000))
+        >>> halves[0, :600] += 1.5  # six of ten have a home
+        >>> rows = np.arange(1000)
+        >>> curve = choose_moves(
+        ...     Moves(
+        ...         image=rows,
+        ...         identity=rows,
+        ...         evidence=halves.max(axis=0),
+        ...         by_chance=halves.min(axis=0),
+        ...         score=halves[0],
+        ...     ),
+        ...     allowed=0.05,
+        ... )
+        >>> 0.3 < curve.chosen < 0.8
+        True
+    """
+    if moves.image.size < _LEAST_DECISIONS:
+        return Curve.given(DEFAULT_RELABEL, allowed)
+    grid, count = _RELABEL_GRID, moves.image.size
+    decisions = _reaching(moves.evidence, grid)
+    both = np.minimum((_reaching(moves.by_chance, grid) + 1) / count, 1)
+    share = decisions / count
+    chance, found = np.zeros(grid.size), share
+    for _ in range(_MOST_STEPS):
+        homeless = 1 - min(float(found.max()), _MOST_HOME)
+        one = 2 * both / (found + np.sqrt(found**2 + 4 * homeless * both))
+        chance = homeless * (1 - (1 - one) ** 2)
+        before, found = found, np.clip(share - chance, 0, 1)
+        if np.abs(found - before).max() < _SAME_HOME:
+            break
+    wrong = np.minimum(chance / np.maximum(share, 1e-9), 1) * (decisions > 0)
+    fine = np.flatnonzero((wrong <= allowed) & (decisions > 0))
+    return Curve(
+        threshold=grid,
+        found=found / max(float(found.max()), 1e-9),
+        wrong=wrong,
+        decisions=decisions,
+        allowed=allowed,
+        chosen=float(grid[fine[0] if fine.size else -1]),
+        is_searched=True,
+    )
+
+
+def _reaching(value: FloatArray, threshold: FloatArray) -> IntArray:
+    """How many values reach each threshold."""
+    return value.size - np.searchsorted(np.sort(value), threshold, side="left")
 
 
 def _without_doubt(
@@ -178,10 +239,10 @@ class _Try:
     """What each threshold did with noise that was planted once.
 
     Attributes:
-        planted: Splits or flips that were planted.
-        found: Those that were mended, shape (T,).
-        wrong: Decisions that were wrong, shape (T,); an estimate where not all can be judged.
-        decisions: Decisions that were judged, shape (T,).
+        planted: Splits that were planted.
+        found: Those that were rejoined, shape (T,).
+        wrong: Merges that were wrong, shape (T,); an estimate, as not all can be judged.
+        decisions: Merges that were judged, shape (T,).
     """
 
     planted: int
@@ -218,24 +279,7 @@ def _try_merges(planted: PlantedNoise, candidates: Candidates) -> _Try:
     )
 
 
-def _try_moves(planted: PlantedNoise, moves: Moves, identity: IntArray) -> _Try:
-    noisy, truth = planted.noisy, planted.truth
-    is_planted = np.isin(truth.reason, (OUTLIER, FLIP))
-    owner = owners(identity, truth, noisy.keep & ~is_planted)
-    shown = np.array([owner.get(label, -1) for label in moves.identity.tolist()])
-    is_home = (shown == truth.identity[moves.image]) & (truth.reason[moves.image] == FLIP)
-    # Of images on which nothing was planted nobody knows whether they are right where they are.
-    reaches = (moves.evidence[None] >= _RELABEL_GRID[:, None]) & is_planted[moves.image]
-    decisions, home = reaches.sum(axis=1), (reaches & is_home).sum(axis=1)
-    return _Try(
-        planted=int((truth.reason == FLIP).sum()),
-        found=home.astype(np.float64),
-        wrong=(decisions - home).astype(np.float64),
-        decisions=decisions,
-    )
-
-
-def _choose(grid: FloatArray, tries: Sequence[_Try], allowed: float, *, same: float) -> Curve:
+def _choose(tries: Sequence[_Try], allowed: float) -> Curve:
     """Take the threshold with the fewest errors among those that are wrong no more than allowed.
 
     Where several are as good, the highest: a wrong merge costs two identities, and the people of
@@ -247,15 +291,15 @@ def _choose(grid: FloatArray, tries: Sequence[_Try], allowed: float, *, same: fl
     found_share = found / max(sum(tried.planted for tried in tries), 1)
     wrong = bad / np.maximum(found + bad, 1)
     too_wrong = np.flatnonzero((wrong > allowed) & (decisions >= _LEAST_DECISIONS))
-    first = min(int(too_wrong[-1]) + 1 if too_wrong.size else 0, grid.size - 1)
+    first = min(int(too_wrong[-1]) + 1 if too_wrong.size else 0, _INTER_GRID.size - 1)
     errors = (1 - found_share + wrong)[first:]
-    best = np.flatnonzero(errors <= errors.min() + same) + first
+    best = np.flatnonzero(errors <= errors.min() + _SAME_MERGES) + first
     return Curve(
-        threshold=grid,
+        threshold=_INTER_GRID,
         found=found_share,
         wrong=wrong,
         decisions=decisions,
         allowed=allowed,
-        chosen=float(grid[best[-1]]),
+        chosen=float(_INTER_GRID[best[-1]]),
         is_searched=True,
     )

@@ -34,10 +34,10 @@ def pass_summary(content: Mapping[str, Any]) -> str:
     intra = thresholds["intra"]
     drop = " and ".join(f"{value:.3f} ({name})" for name, value in intra.items())
     lines.append(f"dropped below {drop}")
-    for name, verb in (("inter", "merged"), ("relabel", "moved")):
-        curve = thresholds[name]
-        if curve is not None:
-            lines.append(f"{verb} from {curve['chosen']:.2f}{_expected(curve)}")
+    if (curve := thresholds["inter"]) is not None:
+        lines.append(f"merged from {curve['chosen']:.2f}{_tried(curve)}")
+    if (curve := thresholds["relabel"]) is not None:
+        lines.append(_moved(curve))
     share = counts["dropped"] / max(counts["images_before"], 1)
     if share > _TOO_MANY:
         lines.append(
@@ -47,15 +47,33 @@ def pass_summary(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _expected(curve: Mapping[str, Any]) -> str:
-    """What the chosen threshold did with planted noise."""
+def _tried(curve: Mapping[str, Any]) -> str:
+    """What the chosen threshold of merging did with planted noise."""
     if not curve["is_searched"]:
         return ""
-    at = curve["threshold"].index(curve["chosen"])
+    found, wrong, decisions = _at_chosen(curve)
+    return f": of planted splits {found:.1%} rejoined, {wrong:.1%} of {decisions:,} decisions wrong"
+
+
+def _moved(curve: Mapping[str, Any]) -> str:
+    """Where moves begin, and how many of them are expected to be wrong."""
+    if not curve["is_searched"]:
+        return f"moved from {curve['chosen']:.2f}"
+    found, wrong, decisions = _at_chosen(curve)
+    if not decisions:
+        return (
+            "moved none: doubtful images find as much by chance as where they might belong, "
+            f"and more than {curve['allowed_wrong']:.0%} of any moves would be wrong"
+        )
     return (
-        f": of planted noise {curve['found'][at]:.1%} mended, "
-        f"{curve['wrong'][at]:.1%} of {curve['decisions'][at]:,} decisions wrong"
+        f"moved from {curve['chosen']:.2f}: about {found:.0%} of the images with a home in the "
+        f"set, {wrong:.1%} of {decisions:,} moves expected to be wrong"
     )
+
+
+def _at_chosen(curve: Mapping[str, Any]) -> tuple[float, float, int]:
+    at = curve["threshold"].index(curve["chosen"])
+    return curve["found"][at], curve["wrong"][at], curve["decisions"][at]
 
 
 def changes_summary(before: Labels, after: Labels, changes: Changes) -> str:

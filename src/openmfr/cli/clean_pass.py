@@ -19,7 +19,7 @@ def main(
     inter_threshold: float | None = None,
     wrong_merges: float = 0.01,
     relabel_threshold: float | None = None,
-    wrong_moves: float = 0.03,
+    wrong_moves: float = 0.10,
     merge: bool = True,
     relabel: bool = True,
     center: Literal["mean", "leave_one_out", "robust"] = "robust",
@@ -63,9 +63,9 @@ def main(
             correction for few images; by default the one with the fewest errors on planted noise.
         wrong_merges: Share of the planted noise's merges that may be wrong, 0 to 1.
         relabel_threshold: Images with so much evidence for another identity move there; by default
-            the one with the fewest errors on planted noise.
-        wrong_moves: Share of the planted noise's moves that may be wrong, 0 to 1. The table's own
-            can be wrong more often: look at them.
+            the lowest at which no more than WRONG_MOVES are expected to be wrong.
+        wrong_moves: Share of the moves that may be wrong, 0 to 1; where more would be, nothing
+            moves.
         merge: Merge identities.
         relabel: Move images; without it they are dropped.
         center: robust weighs images by how well they agree with the others; leave_one_out counts

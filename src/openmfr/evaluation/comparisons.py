@@ -144,14 +144,14 @@ def unit_vectors(embedding: FloatArray, index: IntArray) -> FloatArray:
         [[0.6, 0.8]]
     """
     rows = embedding[index].astype(np.float64)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    length = np.sqrt(np.einsum("pd,pd->p", rows, rows))
     bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
     if bad.size:
         raise UserError(
             where=f"embedding {index[bad[0]]}",
-            found=f"length {length[bad[0], 0]:g}",
+            found=f"length {length[bad[0]]:g}",
             allowed="finite vectors other than zero",
             next_step="embed the image (labels may have left it out), or check the model",
         )
-    directions: FloatArray = rows / length
-    return directions
+    rows /= length[:, None]
+    return rows

@@ -20,16 +20,13 @@ from openmfr.plan.sizes import DatasetSize
 _OF_FIT = 2 + 2 * 6
 
 #: Readings of all embeddings in a pass that searches its thresholds: images are scored before and
-#: after merging, of the table and of that with planted noise; sums for three searches of merges,
-#: two of moves; sums and scores of the result.
-READINGS = 4 * _OF_FIT + 3 + 2 + 2
+#: after merging, and once with planted noise; sums for three searches of merges and one of moves;
+#: sums and scores of the result.
+READINGS = 3 * _OF_FIT + 3 + 1 + 2
 
 #: Searches over all pairs of centres: of identities that are surely one, in planted noise, and of
 #: the table.
 SEARCHES = 3
-
-#: Searches for the home of doubtful images: in planted noise, and of the table.
-_MOVE_SEARCHES = 2
 
 #: Bytes for each number of a doubtful image: as read, and twice in float32.
 _OF_DOUBTFUL = 2 + 4 + 4
@@ -49,13 +46,13 @@ class CleaningPlan:
         read_bytes: What is read of the embeddings in all, float16.
         merge_multiply_adds: Products and sums of the searches over all pairs of centres, of all
             ranks.
-        move_multiply_adds: The same of the searches for homes of doubtful images.
+        move_multiply_adds: The same of the search for homes of doubtful images.
         memory_bytes: Of each rank: sums, unit centres, their copy for the search, the embeddings of
             doubtful images with their copy, and columns of images and identities. The other
             embeddings are read from the file and not counted.
         read_seconds: Time of reading; None without its speed.
         merge_seconds: Time of the searches of merges, shared by all ranks; None without speed.
-        move_seconds: Time of those of moves.
+        move_seconds: Time of that of moves.
     """
 
     read_bytes: int
@@ -96,7 +93,7 @@ def plan_cleaning(
         >>> size = DatasetSize(images=42_000_000, identities=2_000_000)
         >>> planned = plan_cleaning(size, ranks=16, gflops=60, read_gb_per_second=2)
         >>> round(planned.merge_seconds), round(planned.move_seconds), round(planned.read_seconds)
-        (6400, 55552, 1355)
+        (6400, 27776, 1032)
     """
     numbers = {
         "embedding dimension": dim,
@@ -122,7 +119,7 @@ def plan_cleaning(
     )
     suspects = int(doubtful * size.images)
     merges = SEARCHES * (size.identities * (size.identities + 1) // 2) * dim
-    moves = _MOVE_SEARCHES * suspects * (size.identities + suspects) * dim
+    moves = suspects * (size.identities + suspects) * dim
     memory = (
         3 * 4 * size.identities * dim
         + _OF_DOUBTFUL * suspects * dim
@@ -173,7 +170,7 @@ def describe_cleaning(
         + _duration(planned.read_seconds),
         "merge search": f"{pairs:,} pairs of centres, {SEARCHES} times, {merging:,.3f} TFLOP on "
         f"each of {ranks} ranks" + _duration(planned.merge_seconds),
-        "move search": f"homes of doubtful images, {_MOVE_SEARCHES} times, {moving:,.3f} TFLOP on "
+        "move search": f"homes of doubtful images, {moving:,.3f} TFLOP on "
         f"each of {ranks} ranks" + _duration(planned.move_seconds),
         "memory": memory,
     }
