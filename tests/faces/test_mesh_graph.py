@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.faces.mesh_graph import MeshGraph, load_mediapipe, quiet, read_landmarks
+from openmfr.faces.mesh_graph import (
+    DetectionGraph,
+    MeshGraph,
+    load_mediapipe,
+    quiet,
+    read_landmarks,
+)
 from openmfr.synthetic.identity import image_rng, make_identity
 from openmfr.synthetic.render import render_face
 
@@ -58,6 +64,24 @@ def test_the_vertices_are_those_that_mediapipe_s_own_face_mesh_finds(mediapipe: 
             np.testing.assert_array_equal(found, by_attribute(expected[0]))
             count += 1
     assert count >= 4
+
+
+@pytest.mark.filterwarnings("ignore:SymbolDatabase:UserWarning")
+@pytest.mark.parametrize(("reach", "selection"), [("near", 0), ("far", 1)])
+def test_the_boxes_are_those_that_mediapipe_s_own_detector_finds(
+    mediapipe: Any, reach: Literal["near", "far"], selection: int
+) -> None:
+    ours, count = DetectionGraph(reach), 0
+    with quiet():
+        theirs = mediapipe.solutions.face_detection.FaceDetection(model_selection=selection)
+        theirs.process(np.zeros((64, 64, 3), np.uint8))
+    for person in range(6):
+        image = render_face(make_identity(7, person), rng=image_rng(7, person, 0)).image
+        expected, found = theirs.process(image).detections or [], ours.find(image)
+        assert found == list(expected)
+        count += len(found)
+    assert count >= 4
+    assert ours.find(np.zeros((64, 64, 3), np.uint8)) == []
 
 
 def test_a_face_is_not_remembered_in_the_next_picture(mediapipe: Any) -> None:

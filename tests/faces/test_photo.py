@@ -66,6 +66,18 @@ def test_every_kind_of_pixel_becomes_rgb_and_it_is_said(
     assert np.abs(photo.pixels - expected).mean() < 4
 
 
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_has_the_pixels_that_pillow_reads(subsampling: int, progressive: bool) -> None:
+    picture = Image.fromarray(GRADIENT).resize((61, 47))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80, subsampling=subsampling, progressive=progressive)
+    photo = read_photo(buffer.getvalue())
+    assert photo.notes == ()
+    with Image.open(buffer) as image:
+        np.testing.assert_array_equal(photo.pixels, np.asarray(image))
+
+
 def test_16_bits_are_scaled_not_clipped() -> None:
     deep = (np.arange(48 * 64).reshape(48, 64) * 21).astype(np.uint16)
     photo = read_photo(encoded(Image.fromarray(deep), "PNG"))

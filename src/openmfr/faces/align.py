@@ -153,7 +153,7 @@ def warp(photo: UInt8Array, crop_to_photo: FloatArray, size: int) -> UInt8Array:
     high = np.clip(np.ceil(corners.max(axis=0)) + 2, -2, edge).astype(int)
     if (high <= low).any():
         return np.zeros((size, size, 3), np.uint8)
-    region = Image.fromarray(photo).crop((low[0], low[1], high[0], high[1]))
+    region = Image.fromarray(cut_out(photo, low[0], low[1], high[0], high[1]))
     pixels_per_pixel = float(np.sqrt(abs(np.linalg.det(linear))))
     block = max(1, int(pixels_per_pixel + 1e-6))  # twice is 1.9999… at times
     if block > 1:
@@ -168,6 +168,30 @@ def warp(photo: UInt8Array, crop_to_photo: FloatArray, size: int) -> UInt8Array:
         resample=Image.Resampling.BILINEAR,
     )
     return np.asarray(warped)
+
+
+def cut_out(photo: UInt8Array, left: int, top: int, right: int, bottom: int) -> UInt8Array:
+    """Cut a rectangle out of a photo; what lies beyond the photo is black.
+
+    Args:
+        photo: RGB, uint8, shape (H, W, 3).
+        left: First column; may be below 0.
+        top: First row; may be below 0.
+        right: Column after the last, above `left`; may lie beyond the photo.
+        bottom: Row after the last, above `top`.
+
+    Returns:
+        A copy, RGB, uint8, shape (bottom − top, right − left, 3).
+
+    Example:
+        >>> cut_out(np.full((2, 2, 3), 9, np.uint8), -1, 0, 2, 1)[:, :, 0].tolist()
+        [[0, 9, 9]]
+    """
+    rectangle = np.zeros((bottom - top, right - left, 3), np.uint8)
+    seen = photo[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    row, column = max(-top, 0), max(-left, 0)
+    rectangle[row : row + seen.shape[0], column : column + seen.shape[1]] = seen
+    return rectangle
 
 
 def _inverse(matrix: FloatArray) -> FloatArray:

@@ -18,17 +18,17 @@ person looks like a masked face to it), there is no face.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from openmfr.faces.align import ARCFACE_TEMPLATE, similarity
+from openmfr.faces.align import ARCFACE_TEMPLATE, cut_out, similarity
 from openmfr.faces.detect import DetectedFace
-from openmfr.faces.mesh_graph import MeshGraph, load_mediapipe, quiet
+from openmfr.faces.geometry import five_landmarks
+from openmfr.faces.mesh_graph import DetectionGraph, MeshGraph
 
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float64]
@@ -43,10 +43,6 @@ _CUTS: Final = (2.0, 1.5, 2.5)
 #: Without Face Mesh's agreement a face needs this score. Masked people reach .86, a mask on a table
 #: .66.
 _SURE: Final = 0.75
-
-#: Vertices of Face Mesh whose mean is a landmark: both corners and both lids of an eye, the tip of
-#: the nose, the outer corner of the mouth; left and right as seen in the picture.
-_VERTICES: Final = ([33, 133, 159, 145], [263, 362, 386, 374], [4], [61], [291])
 
 #: Where the template has the detector's four points: eyes, nose, middle of the mouth.
 _FOUR_POINTS: Final = np.vstack([ARCFACE_TEMPLATE[:3], ARCFACE_TEMPLATE[3:].mean(axis=0)])
@@ -73,13 +69,7 @@ class FaceMeshDetector:
     """
 
     def __init__(self) -> None:
-        with quiet():
-            detection = load_mediapipe().solutions.face_detection
-            self._near = detection.FaceDetection(model_selection=0)
-            self._far = detection.FaceDetection(model_selection=1)
-            for model in (self._near, self._far):
-                # Each reports its start, from a thread of its own, at the first picture.
-                _process(model, np.zeros((64, 64, 3), np.uint8))
+        self._near, self._far = DetectionGraph("near"), DetectionGraph("far")
         self._mesh = MeshGraph()
 
     def detect(self, photo: UInt8Array) -> list[DetectedFace]:
@@ -95,9 +85,8 @@ class FaceMeshDetector:
             The faces in which landmarks were found.
         """
         block = -(-max(photo.shape[:2]) // _MAX_EDGE)
-        small = Image.fromarray(photo).reduce(block) if block > 1 else Image.fromarray(photo)
-        pixels = np.asarray(small)
-        boxes = self._boxes(self._near, pixels) or self._boxes(self._far, pixels)
+        small = np.asarray(Image.fromarray(photo).reduce(block)) if block > 1 else photo
+        boxes = self._boxes(self._near, small) or self._boxes(self._far, small)
         faces = []
         for box in boxes:
             landmarks, note = self._landmarks(small, box)
@@ -114,15 +103,15 @@ class FaceMeshDetector:
             )
         return faces
 
-    def _landmarks(self, photo: Image.Image, box: _Box) -> tuple[FloatArray | None, str]:
+    def _landmarks(self, photo: UInt8Array, box: _Box) -> tuple[FloatArray | None, str]:
         for cut in _CUTS:
-            crop, corner = _cut_out(photo, box, cut)
+            crop, corner = _cut_around(photo, box, cut)
             vertices = self._vertices(crop)
             if vertices is not None:
-                landmarks = np.array([vertices[group].mean(axis=0) for group in _VERTICES]) + corner
+                landmarks = five_landmarks(vertices) + corner
                 if _is_plausible(landmarks, box):
                     return landmarks, ""
-        crop, corner = _cut_out(photo, box, _CUTS[0])
+        crop, corner = _cut_around(photo, box, _CUTS[0])
         again = max(self._boxes(self._near, crop), key=lambda found: found.edge, default=None)
         if again is None or again.score < _SURE:
             return None, ""
@@ -130,10 +119,10 @@ class FaceMeshDetector:
         placed = ARCFACE_TEMPLATE @ matrix[:, :2].T + matrix[:, 2]
         return placed, "landmarks from the detector, Face Mesh found none"
 
-    def _boxes(self, model: Any, photo: UInt8Array) -> list[_Box]:
+    def _boxes(self, model: DetectionGraph, photo: UInt8Array) -> list[_Box]:
         edges = np.array([photo.shape[1], photo.shape[0]])
         boxes = []
-        for found in _process(model, photo).detections or []:
+        for found in model.find(photo):
             location = found.location_data
             box = location.relative_bounding_box
             left_top = np.array([box.xmin, box.ymin])
@@ -149,13 +138,13 @@ class FaceMeshDetector:
         return found[:, :2].astype(np.float64) * [photo.shape[1], photo.shape[0]] - 0.5
 
 
-def _cut_out(photo: Image.Image, box: _Box, cut: float) -> tuple[UInt8Array, FloatArray]:
+def _cut_around(photo: UInt8Array, box: _Box, cut: float) -> tuple[UInt8Array, FloatArray]:
     """Cut a square around a box, black beyond the photo; return it and its left top corner."""
     middle = box.corners.mean(axis=0)
     left, top = np.floor(middle - box.edge * cut / 2).astype(int).tolist()
     edge = max(2, round(box.edge * cut))
-    crop = photo.crop((left, top, left + edge, top + edge))
-    return np.asarray(crop), np.array([left, top], np.float64)
+    crop = cut_out(photo, left, top, left + edge, top + edge)
+    return crop, np.array([left, top], np.float64)
 
 
 def _is_plausible(landmarks: FloatArray, box: _Box) -> bool:
@@ -164,10 +153,3 @@ def _is_plausible(landmarks: FloatArray, box: _Box) -> bool:
     is_inside = ((box.corners[0] <= middle) & (middle <= box.corners[1])).all()
     spread = float(np.ptp(landmarks, axis=0).max())
     return bool(is_inside) and 0.2 <= spread / box.edge <= 1.2
-
-
-def _process(model: Any, photo: UInt8Array) -> Any:
-    """Give a photo to one of MediaPipe's detectors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MediaPipe calls what protobuf has deprecated
-        return model.process(np.ascontiguousarray(photo))

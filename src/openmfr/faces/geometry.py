@@ -30,6 +30,10 @@ Float64Array = npt.NDArray[np.float64]
 #: Vertices of a face, V.
 VERTICES: Final = 468
 
+#: Vertices whose mean is a landmark: both corners and both lids of an eye, the tip of the nose, the
+#: outer corner of the mouth; left and right as seen in the picture.
+_LANDMARKS: Final = ([33, 133, 159, 145], [263, 362, 386, 374], [4], [61], [291])
+
 #: Modes of variation of the shape, K.
 MODES: Final = 40
 
@@ -162,6 +166,22 @@ def reconstruct_in_photo(
             flat = vertices[:, :2] @ linear.T + shift
             return np.hstack([flat, depth]).astype(np.float32)
     return None
+
+
+def five_landmarks(vertices: npt.NDArray[np.floating]) -> Float64Array:
+    """Find the five landmarks among the vertices.
+
+    Args:
+        vertices: Shape (V, K).
+
+    Returns:
+        Left eye, right eye, nose, left and right corner of the mouth, shape (5, K).
+
+    Example:
+        >>> five_landmarks(face_model().mean)[:2, 0].round(2).tolist()
+        [-0.35, 0.35]
+    """
+    return np.array([vertices[group].mean(axis=0) for group in _LANDMARKS], np.float64)
 
 
 def fit_pose(vertices: npt.NDArray[np.floating]) -> Pose:
