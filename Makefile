@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test test-slow lint types bench docs serve-docs build clean help
+.PHONY: demo test test-slow test-nightly lint types bench docs serve-docs build clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -18,6 +18,9 @@ test: $(VENV)/ready-dev lint types    ## what every commit must pass, under 10 m
 
 test-slow: $(VENV)/ready-dev    ## kills, browsers, documented commands, under 40 minutes
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m slow
+
+test-nightly: $(VENV)/ready-dev    ## the slow tests with many more kills
+	OPENMFR_GALLERY_KILLS=100 $(BIN)/pytest -n $(JOBS) --dist loadgroup -m slow
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from openmfr.data.noise import NoiseConfig, PlantedNoise, plant_noise
     from openmfr.data.store import Store, StoreWriter
     from openmfr.demo import Demo, run_demo
+    from openmfr.deploy.export import ExportConfig, export_checkpoint
+    from openmfr.deploy.gallery import Gallery, NewImage, make_gallery, open_gallery
+    from openmfr.deploy.input_spec import InputSpec, Pixels
+    from openmfr.deploy.latency import Latency, LatencyConfig, measure_latency
+    from openmfr.deploy.model import OnnxModel
+    from openmfr.deploy.quality import FaceQuality
+    from openmfr.deploy.runtime import EmbeddedFace, Recognizer
     from openmfr.device import choose_device
     from openmfr.embed import Embedder, Embeddings, embed_store
     from openmfr.errors import UserError
@@ -75,25 +82,36 @@ __all__ = [
     "Demo",
     "DetectedFace",
     "Detector",
+    "EmbeddedFace",
     "Embedder",
     "Embeddings",
+    "ExportConfig",
+    "FaceQuality",
+    "Gallery",
     "Geometry",
     "GeometryProvider",
     "Head",
     "HeadConfig",
     "IngestConfig",
     "IngestSummary",
+    "InputSpec",
     "Labels",
+    "Latency",
+    "LatencyConfig",
     "MaskBank",
     "MaskConfig",
     "MaskTemplate",
     "Masked",
     "MaskedPairs",
     "Masker",
+    "NewImage",
     "NoiseConfig",
+    "OnnxModel",
     "OptimizerConfig",
     "PairList",
+    "Pixels",
     "PlantedNoise",
+    "Recognizer",
     "ScheduleConfig",
     "Store",
     "StoreWriter",
@@ -116,15 +134,19 @@ __all__ = [
     "draw_wear",
     "embed_store",
     "evaluate",
+    "export_checkpoint",
     "find_changes",
     "find_faces",
     "fit_geometry",
     "ingest",
     "judge",
     "load_recipe",
+    "make_gallery",
     "mask_photo",
     "measure",
     "measure_difference",
+    "measure_latency",
+    "open_gallery",
     "plant_noise",
     "read_pairs",
     "render_mask",
@@ -152,6 +174,13 @@ _NAMES_OF = {
     "openmfr.data.labels": ("Labels",),
     "openmfr.data.store": ("Store", "StoreWriter"),
     "openmfr.demo": ("Demo", "run_demo"),
+    "openmfr.deploy.export": ("ExportConfig", "export_checkpoint"),
+    "openmfr.deploy.gallery": ("Gallery", "NewImage", "make_gallery", "open_gallery"),
+    "openmfr.deploy.input_spec": ("InputSpec", "Pixels"),
+    "openmfr.deploy.latency": ("Latency", "LatencyConfig", "measure_latency"),
+    "openmfr.deploy.model": ("OnnxModel",),
+    "openmfr.deploy.quality": ("FaceQuality",),
+    "openmfr.deploy.runtime": ("EmbeddedFace", "Recognizer"),
     "openmfr.device": ("choose_device",),
     "openmfr.embed": ("Embedder", "Embeddings", "embed_store"),
     "openmfr.errors": ("UserError",),

@@ -8,6 +8,7 @@ import numpy as np
 
 from openmfr.data.labels import IntArray, Labels
 from openmfr.data.store import MANIFEST, Store
+from openmfr.deploy.gallery.sqlite_file import describe_gallery
 from openmfr.errors import UserError
 from openmfr.evaluation.calibration import describe_calibration, find_calibration
 from openmfr.files import read_json
@@ -35,13 +36,17 @@ def kind_of(path: Path) -> str:
 
     Returns:
         "store", "labels", "run", "checkpoint", "embeddings", "geometry", "calibration", "cleaning
-        pass", "report" or an unfinished one.
+        pass", "report", "model", "gallery" or an unfinished one.
 
     Raises:
         UserError: If nothing is there, or nothing that openmfr wrote.
     """
     if path.is_file() and path.suffix == ".parquet":
         return "labels"
+    if path.is_file() and path.suffix == ".onnx":
+        return "model"
+    if path.is_file() and describe_gallery(path) is not None:
+        return "gallery"
     if find_calibration(path) is not None:
         return "calibration"
     for mark, kind in MARKS.items():
@@ -51,7 +56,7 @@ def kind_of(path: Path) -> str:
         where=str(path),
         found="nothing that openmfr wrote" if path.exists() else "nothing",
         allowed="a store, a labels.parquet, a geometry, a run, a checkpoint, embeddings, a "
-        "calibration, a cleaning pass or a report",
+        "calibration, a cleaning pass, a report, an .onnx file or a gallery",
         next_step="check the path",
     )
 
@@ -63,6 +68,10 @@ def describe(path: Path) -> dict[str, str]:
         return {"kind": kind, **_describe_store(Store(path))}
     if kind == "labels":
         return {"kind": kind, **_describe_labels(Labels.read(path))}
+    if kind == "model":
+        return {"kind": kind, **_describe_model(path)}
+    if kind == "gallery":
+        return describe_gallery(path) or {}
     if (calibration := find_calibration(path)) is not None:
         return describe_calibration(calibration)
     mark = next(mark for mark in MARKS if (path / mark).exists())
@@ -80,6 +89,19 @@ def _describe_store(store: Store) -> dict[str, str]:
         "fingerprint": store.fingerprint,
     }
     return described | {f"made with {k}": str(v) for k, v in store.settings.items()}
+
+
+def _describe_model(path: Path) -> dict[str, str]:
+    from openmfr.deploy.card import describe_card
+    from openmfr.deploy.engine import OnnxRuntime
+    from openmfr.deploy.model import read_card
+
+    engine = OnnxRuntime(path, threads=1)
+    described = {
+        "input": ", ".join(map(str, engine.inputs)),
+        "output": ", ".join(map(str, engine.outputs)),
+    }
+    return described | describe_card(read_card(path, engine))
 
 
 def _describe_labels(labels: Labels) -> dict[str, str]:

@@ -88,7 +88,7 @@ def flags_of(*verb: str) -> frozenset[str]:
         check=True,
         env=os.environ | {"COLUMNS": "200"},
     )
-    return frozenset(re.findall(r"(?<![\w-])--[a-z][a-z-]*", shown.stdout))
+    return frozenset(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", shown.stdout))
 
 
 def check_openmfr(words: list[str], where: str) -> None:

@@ -1,11 +1,16 @@
-"""`openmfr embed`: a checkpoint and a store → embeddings."""
+"""`openmfr embed`: a checkpoint or an ONNX file, and a store → embeddings."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from openmfr.embed import Embedder
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def main(
@@ -16,32 +21,35 @@ def main(
     labels: Path | None = None,
     flip: bool = False,
     batch_size: int = 128,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision | None = None,
     device: str | None = None,
+    declared: Annotated[str | None, tyro.conf.arg(name="input", metavar="SPEC")] = None,
 ) -> None:
     """Embed a store's faces; the same command in the same folder goes on where it stopped.
 
     Example: openmfr embed runs/tiny lfw lfw-embeddings --flip
 
+    A recogniser of InsightFace's: openmfr embed w600k_r50.onnx lfw out --input RGB,127.5,127.5
+
     Args:
-        model: A run (its best checkpoint is taken) or a checkpoint.
+        model: A run (its best checkpoint is taken), a checkpoint, or an ONNX file.
         store: Folder of aligned faces.
         out: Folder to write.
         labels: Embed only the images that this label table keeps.
         flip: Add the embedding of each mirrored image: slower by two, a little more accurate.
         batch_size: Images in each call of the network.
-        precision: Of the network's arithmetic.
-        device: cpu, cuda or cuda:N; a GPU where there is one by default.
+        precision: Of a checkpoint's arithmetic, float32 by default; an ONNX file has its own.
+        device: For a checkpoint cpu, cuda or cuda:N, a GPU where there is one by default; for an
+            ONNX file cpu, its default, or cuda.
+        declared: What the pixels mean to an ONNX file that openmfr did not write: COLOR,MEAN,STD,
+            where each value becomes (value − MEAN) ÷ STD; or a JSON file that also has height,
+            width, layout and dtype.
     """
-    from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
     from openmfr.data.labels import Labels
     from openmfr.data.store import Store
-    from openmfr.device import choose_device
     from openmfr.embed import embed_store
 
-    embedder = CheckpointEmbedder(
-        Checkpoint.open(model), device=choose_device(device), precision=precision
-    )
+    embedder = _open(model, precision=precision, device=device, declared=declared)
     embeddings = embed_store(
         embedder,
         Store(store),
@@ -51,3 +59,37 @@ def main(
         batch_size=batch_size,
     )
     print(f"{embeddings.path}: {len(embeddings):,} embeddings of {embeddings.array.shape[1]}")
+
+
+def _open(
+    model: Path, *, precision: Precision | None, device: str | None, declared: str | None
+) -> Embedder:
+    """Open an ONNX file without torch, or a checkpoint with it."""
+    from openmfr.errors import UserError
+
+    if model.suffix == ".onnx" or model.is_file():
+        from openmfr.deploy.engine import choose_providers
+        from openmfr.deploy.model import OnnxModel, read_input
+
+        if precision is not None:
+            raise UserError(
+                where="--precision",
+                found=f"{precision} for an ONNX file",
+                allowed="nothing: the file says it",
+                next_step="leave it out; openmfr export makes int8",
+            )
+        spec = read_input(declared) if declared else None
+        return OnnxModel(model, spec=spec, providers=choose_providers(device or "cpu"))
+    from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
+    from openmfr.device import choose_device
+
+    if declared is not None:
+        raise UserError(
+            where="--input",
+            found=f"{declared} for a checkpoint",
+            allowed="a declaration for an ONNX file",
+            next_step="leave it out",
+        )
+    return CheckpointEmbedder(
+        Checkpoint.open(model), device=choose_device(device), precision=precision or "float32"
+    )

@@ -27,9 +27,12 @@ VERBS: dict[str, str] = {
     "inspect": "say what a file or folder is; draw a contact sheet of a store",
     "plan": "a recipe → memory, traffic, steps and time, before it begins",
     "train": "a recipe, a store and labels → a run with checkpoints",
-    "embed": "a checkpoint and a store → embeddings",
+    "embed": "a checkpoint or an ONNX file, and a store → embeddings",
     "clean": "labels and embeddings → cleaned labels: pass, rounds, diff, plant, judge",
     "evaluate": "embeddings and a protocol → rates with intervals, and a report",
+    "export": "a checkpoint → an ONNX file, float32 or int8, and its model card",
+    "latency": "an ONNX file → time and memory, and whether limits hold",
+    "gallery": "people who can be recognised: add, search, list, remove, export, copy",
 }
 
 #: Package that an installation may lack → the extra that brings it.
@@ -42,6 +45,12 @@ EXTRAS: dict[str, str] = {
     "scipy": "synth",
     "mediapipe": "face",
     "faiss": "ann",
+    "onnxruntime": "runtime",
+    "onnx": "export",
+    "onnxscript": "export",
+    "cryptography": "gallery",
+    "psycopg": "postgres",
+    "openvino": "openvino",
 }
 
 #: Exit codes: the user's mistake, and a run stopped from the keyboard.
