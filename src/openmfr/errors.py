@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -39,6 +39,35 @@ def raise_together(errors: Sequence[UserError]) -> None:
         raise errors[0]
     if errors:
         raise CombinedUserError(errors)
+
+
+def check_fields(config: object, limits: Mapping[str, tuple[bool, str]], *, next_step: str) -> None:
+    """Refuse a configuration with fields out of their limits, naming all of these at once.
+
+    Args:
+        config: The configuration.
+        limits: Field → whether its value is allowed, and what is.
+        next_step: What the user can do.
+
+    Raises:
+        UserError: If a value is not allowed.
+
+    Example:
+        >>> class Settings:
+        ...     ratio = 1.5
+        >>> check_fields(Settings, {"ratio": (False, "0 to 1")}, next_step="use 0.15")
+        Traceback (most recent call last):
+        openmfr.errors.UserError: ratio: found 1.5; allowed: 0 to 1; use 0.15
+    """
+    raise_together(
+        [
+            UserError(
+                where=name, found=str(getattr(config, name)), allowed=allowed, next_step=next_step
+            )
+            for name, (is_valid, allowed) in limits.items()
+            if not is_valid
+        ]
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -28,8 +28,12 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def choose_workers(workers: int | None) -> int:
-    """Return how many worker processes a user asked for; one for each CPU by default.
+def choose_workers(workers: int | None, *, where: str = "workers") -> int:
+    """Return how many processes or threads a user asked for; one for each CPU by default.
+
+    Args:
+        workers: The number.
+        where: What the user calls it.
 
     Raises:
         UserError: If the number is below 1.
@@ -41,7 +45,7 @@ def choose_workers(workers: int | None) -> int:
     workers = usable_cpus() if workers is None else workers
     if workers < 1:
         raise UserError(
-            where="workers",
+            where=where,
             found=str(workers),
             allowed="from 1",
             next_step="leave it out for one per core",

@@ -41,7 +41,7 @@ from openmfr.data.labels import LEAST_HELD_OUT, Labels
 from openmfr.data.store import Store
 from openmfr.distributed import Ranks
 from openmfr.embed import META, Embeddings, embed_store
-from openmfr.errors import UserError, raise_together
+from openmfr.errors import UserError, check_fields
 from openmfr.evaluation.difference import compare_verifications
 from openmfr.evaluation.sampling import sample_pairs
 from openmfr.evaluation.verification import VerificationResult, measure
@@ -95,18 +95,7 @@ class RoundsConfig:
             ),
             "replicates": (self.replicates >= 0, "from 0"),
         }
-        raise_together(
-            [
-                UserError(
-                    where=name,
-                    found=str(getattr(self, name)),
-                    allowed=allowed,
-                    next_step="see openmfr clean rounds --help",
-                )
-                for name, (is_valid, allowed) in limits.items()
-                if not is_valid
-            ]
-        )
+        check_fields(self, limits, next_step="see openmfr clean rounds --help")
 
 
 class Rounds:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
-from openmfr.workers import usable_cpus
+from openmfr.workers import choose_workers
 
 Runtime = Literal["onnxruntime", "openvino"]
 
@@ -89,7 +89,7 @@ class OnnxRuntime:
         _check_providers(providers, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # warnings of a graph's odd but valid parts are not ours
-        options.intra_op_num_threads = _choose_threads(threads)
+        options.intra_op_num_threads = choose_workers(threads, where="threads")
         options.inter_op_num_threads = 1
         # Without it int8 sums saturate on x86 processors that lack VNNI; elsewhere it does nothing.
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -133,7 +133,7 @@ class OpenVino:
         self._core = _load_openvino().Core()
         self._model = _open(path, lambda: self._core.read_model(str(path)))
         self._options = {
-            "INFERENCE_NUM_THREADS": _choose_threads(threads),
+            "INFERENCE_NUM_THREADS": choose_workers(threads, where="threads"),
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": 1,
         }
@@ -263,18 +263,6 @@ def _check_providers(wanted: Sequence[str], there: Sequence[str]) -> None:
             if is_gpu
             else "choose one of them",
         )
-
-
-def _choose_threads(threads: int | None) -> int:
-    chosen = usable_cpus() if threads is None else threads
-    if chosen < 1:
-        raise UserError(
-            where="threads",
-            found=str(chosen),
-            allowed="from 1",
-            next_step="leave it out for one per core",
-        )
-    return chosen
 
 
 def _port_of(node: Any) -> Port:

@@ -27,7 +27,7 @@ from openmfr.data.labels import IntArray, Labels
 from openmfr.data.store import Store
 from openmfr.deploy.parity import compare
 from openmfr.embed import Embedder, decode_batch
-from openmfr.errors import UserError, raise_together
+from openmfr.errors import UserError, check_fields, raise_together
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.difference import compare_verifications
 from openmfr.evaluation.intervals import Measured
@@ -80,18 +80,7 @@ class Int8Config:
             "max_loss": (0 <= self.max_loss <= 1, "a share, from 0 to 1"),
             "seed": (self.seed >= 0, "from 0"),
         }
-        raise_together(
-            [
-                UserError(
-                    where=name,
-                    found=str(getattr(self, name)),
-                    allowed=allowed,
-                    next_step="correct the value, or leave it out",
-                )
-                for name, (is_valid, allowed) in limits.items()
-                if not is_valid
-            ]
-        )
+        check_fields(self, limits, next_step="correct the value, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from openmfr.errors import UserError, raise_together
+from openmfr.errors import check_fields
 from openmfr.heads import HeadConfig
 from openmfr.masking.config import MaskConfig
 from openmfr.models import BackboneConfig
@@ -81,18 +81,7 @@ class TrainConfig:
             "checkpoint_steps": (self.checkpoint_steps >= 1, "from 1"),
             "seed": (self.seed >= 0, "from 0"),
         }
-        raise_together(
-            [
-                UserError(
-                    where=name,
-                    found=str(getattr(self, name)),
-                    allowed=allowed,
-                    next_step="correct the value",
-                )
-                for name, (is_valid, allowed) in limits.items()
-                if not is_valid
-            ]
-        )
+        check_fields(self, limits, next_step="correct the value")
 
     @property
     def peak_rate(self) -> float:
