@@ -192,6 +192,14 @@ def test_nothing_moves_where_the_wrong_images_show_strangers(real_data: Path) ->
     assert judge(planted, result.labels).rates["outliers dropped"] >= 0.97
 
 
+def test_flips_find_home_though_split_identities_are_not_merged(real_data: Path) -> None:
+    embedding, labels = reference(real_data)
+    planted = plant_noise(labels, NoiseConfig(seed=0))
+    rates = judge(planted, clean(planted.noisy, embedding, CleanConfig(merge=False)).labels).rates
+    assert rates["flips moved home"] >= 0.92
+    assert rates["wrong moves"] <= 0.03
+
+
 def test_the_share_of_wrong_moves_is_foretold_from_what_strangers_find_by_chance() -> None:
     rng = np.random.default_rng(0)
     images, homes = 40_000, 12_000

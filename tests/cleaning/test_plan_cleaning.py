@@ -16,7 +16,7 @@ def test_reading_and_products_are_counted_and_ranks_share_the_products() -> None
     alone = plan_cleaning(SIZE, dim=64, gflops=1.0, read_gb_per_second=2.0, readings=3)
     assert alone.read_bytes == 1_000 * 64 * 2 * 3
     assert alone.merge_multiply_adds == 3 * sum(range(101)) * 64
-    assert alone.move_multiply_adds == 100 * (100 + 100) * 64
+    assert alone.move_multiply_adds == (100 * (100 + 100) + 100**2 // 2) * 64
     assert alone.read_seconds == alone.read_bytes / 2e9
     assert alone.merge_seconds == 2 * alone.merge_multiply_adds / 1e9
     shared = plan_cleaning(SIZE, dim=64, gflops=1.0, read_gb_per_second=2.0, readings=3, ranks=4)

@@ -48,7 +48,7 @@ class CleanConfig:
     inter_threshold: float | None = None
     wrong_merges: float = 0.01
     relabel_threshold: float | None = None
-    wrong_moves: float = 0.10
+    wrong_moves: float = 0.06
     merge: bool = True
     relabel: bool = True
     center: CenterKind = "robust"

@@ -13,7 +13,9 @@ Their sum is the evidence, and one threshold decides.
 How much evidence strangers reach by chance is told by the table itself. The identities are divided
 at random into two halves, and an image is compared with each half as if it were the whole set. A
 stranger finds as much in one half as in the other; who has a home finds it in one of them only, and
-the other half shows what a stranger would find. `choose_moves` draws the line from that.
+the other half shows what a stranger would find. `choose_moves` draws the line from that. (One
+person under two numbers may be in both halves. Such identities are each other's nearest across the
+halves, and of the two the farther is passed over.)
 
 Source: our addition to paper section 2.2.
 """
@@ -45,6 +47,8 @@ Nearest = Callable[..., tuple[IntArray, FloatArray]]
 _NEAREST = 3
 #: An image that another centre beats its own by as much is doubtful, whatever it scores.
 LEAST_LEAD = 0.15
+#: Identities that are ranked for each image: two that are judged, each by its lead over the next.
+_RANKED = 3
 #: Each half needs a best identity and a next one.
 _LEAST_PLACES = 4
 
@@ -129,68 +133,79 @@ def find_moves(
     if asked.size == 0 or place.size < _LEAST_PLACES:
         return Moves.none()
     in_first = np.random.default_rng(seed).permutation(place.size) % 2 == 0
-    found = [
-        _best_others(
-            np.asarray(embedding[asked]),
-            identity[asked],
-            unit[half],
-            centers.identity[half],
-            nearest,
-        )
-        for half in (place[in_first], place[~in_first])
-    ]
+    halves = (
+        _Half(unit, centers.identity, place[in_first]),
+        _Half(unit, centers.identity, place[~in_first]),
+    )
+    query = np.asarray(embedding[asked])
+    found = [half.others(query, identity[asked], nearest) for half in halves]
     own = np.nan_to_num(own_score[asked].astype(np.float64), nan=-1.0)
-    best = np.maximum(found[0].score, found[1].score)
+    best = np.maximum(found[0].score[:, 0], found[1].score[:, 0])
     doubtful = is_doubtful[asked] | (best - own >= LEAST_LEAD)
     member = is_sure.copy()
     member[asked[doubtful]] = False
-    members = _Members(embedding, identity, member)
-    asked, found = asked[doubtful], [half.where(doubtful) for half in found]
-    against = _nearest_doubtful(embedding, asked, nearest)
-    evidence = [
-        2 * half.score - half.next_score + 2 * (members.nearest(asked, half.label) - against)
-        for half in found
-    ]
+    asked, found = asked[doubtful], [ranked.where(doubtful) for ranked in found]
+    leads = _Leads(embedding, asked, _Members(embedding, identity, member), nearest)
+    evidence = [leads.evidence(ranked, 0) for ranked in found]
     first = evidence[0] >= evidence[1]
+    is_one = _are_one(found[0].label[:, 0], found[1].label[:, 0], halves, nearest)
+    chance = [
+        np.where(is_one, np.minimum(leads.evidence(ranked, 1), nearest_one), nearest_one)
+        for ranked, nearest_one in zip(found, evidence, strict=True)
+    ]
     return Moves(
         image=asked,
-        identity=np.where(first, found[0].label, found[1].label),
+        identity=np.where(first, found[0].label[:, 0], found[1].label[:, 0]),
         evidence=np.where(first, *evidence),
-        by_chance=np.where(first, *evidence[::-1]),
-        score=np.where(first, found[0].score, found[1].score),
+        by_chance=np.where(first, *chance[::-1]),
+        score=np.where(first, found[0].score[:, 0], found[1].score[:, 0]),
     )
 
 
-class _Best(NamedTuple):
-    """The best identity for each image, shape (M,), its score, and that of the next identity."""
+class _Ranked(NamedTuple):
+    """The best identities for each image, best first: labels and scores, shape (M, K)."""
 
     label: IntArray
     score: FloatArray
-    next_score: FloatArray
 
-    def where(self, keep: BoolArray) -> _Best:
-        return _Best(self.label[keep], self.score[keep], self.next_score[keep])
+    def where(self, keep: BoolArray) -> _Ranked:
+        return _Ranked(self.label[keep], self.score[keep])
 
 
-def _best_others(
-    query: FloatArray,
-    own: IntArray,
-    centers: FloatArray,
-    label: IntArray,
-    nearest: Nearest,
-) -> _Best:
-    """The best identity other than the own."""
-    count = min(3, label.size)
-    index, score = nearest(query, centers, count=count)
-    score = np.where(label[index] == own[:, None], -np.inf, score)
-    order = np.argsort(-score, axis=1, kind="stable")
-    rows = np.arange(len(query))
-    best, second = order[:, 0], order[:, 1]
-    next_best = score[rows, second]
-    return _Best(
-        label[index[rows, best]],
-        score[rows, best],
-        np.where(np.isfinite(next_best), next_best, 0.0),
+class _Half(NamedTuple):
+    """Half of the centres: all unit centres, their labels, and the rows of this half."""
+
+    unit: FloatArray
+    identity: IntArray
+    rows: IntArray
+
+    def others(self, query: FloatArray, own: IntArray, nearest: Nearest) -> _Ranked:
+        """The best identities other than the own, in a list that ends with scores of 0."""
+        label = self.identity[self.rows]
+        index, score = nearest(query, self.unit[self.rows], count=min(_RANKED + 1, label.size))
+        score = np.where(label[index] == own[:, None], -np.inf, score)
+        order = np.argsort(-score, axis=1, kind="stable")[:, :_RANKED]
+        score = np.take_along_axis(score, order, axis=1)
+        score = np.where(np.isfinite(score), score, 0.0)
+        short = ((0, 0), (0, _RANKED - score.shape[1]))
+        ranked = label[np.take_along_axis(index, order, axis=1)]
+        return _Ranked(np.pad(ranked, short, constant_values=-1), np.pad(score, short))
+
+    def nearest_to(self, label: IntArray, nearest: Nearest) -> IntArray:
+        """Labels of the centres that are nearest to those of other labels, shape (M,)."""
+        known, which = np.unique(label, return_inverse=True)
+        query = self.unit[np.searchsorted(self.identity, known)]
+        index, _ = nearest(query, self.unit[self.rows], count=1)
+        return np.asarray(self.identity[self.rows][index[:, 0]][which])
+
+
+def _are_one(
+    first: IntArray, second: IntArray, halves: tuple[_Half, _Half], nearest: Nearest
+) -> BoolArray:
+    """Whether the identities of each pair are each other's nearest across the halves."""
+    return np.asarray(
+        (halves[1].nearest_to(first, nearest) == second)
+        & (halves[0].nearest_to(second, nearest) == first)
     )
 
 
@@ -204,15 +219,6 @@ def _mean_of_others(index: IntArray, score: FloatArray) -> FloatArray:
     is_other &= np.cumsum(is_other, axis=1) < index.shape[1]
     total = np.where(is_other, score, 0).sum(axis=1)
     return np.asarray(total / np.maximum(is_other.sum(axis=1), 1))
-
-
-def _nearest_doubtful(embedding: FloatArray, image: IntArray, nearest: Nearest) -> FloatArray:
-    """How near the nearest other doubtful images are to each."""
-    if image.size < 2:
-        return np.zeros(image.size)
-    asked = np.asarray(embedding[image])
-    index, score = nearest(asked, asked, count=min(_NEAREST + 1, image.size))
-    return _mean_of_others(index, score)
 
 
 class _Members:
@@ -238,3 +244,22 @@ class _Members:
                 score = unit_vectors(asked, group) @ unit_vectors(self.embedding, members).T
                 support[group] = -np.sort(-score, axis=1)[:, :_NEAREST].mean(axis=1)
         return support
+
+
+class _Leads:
+    """What speaks for identities of doubtful images, and how near other doubtful images are."""
+
+    def __init__(
+        self, embedding: FloatArray, image: IntArray, members: _Members, nearest: Nearest
+    ) -> None:
+        self.image, self.members = image, members
+        self.rival: FloatArray = np.zeros(image.size)
+        if image.size > 1:
+            asked = np.asarray(embedding[image])
+            index, score = nearest(asked, asked, count=min(_NEAREST + 1, image.size))
+            self.rival = _mean_of_others(index, score)
+
+    def evidence(self, ranked: _Ranked, rank: int) -> FloatArray:
+        """How much speaks for the identities of a rank, shape (M,)."""
+        lead = self.members.nearest(self.image, ranked.label[:, rank]) - self.rival
+        return 2 * ranked.score[:, rank] - ranked.score[:, rank + 1] + 2 * lead

@@ -19,7 +19,7 @@ def main(
     inter_threshold: float | None = None,
     wrong_merges: float = 0.01,
     relabel_threshold: float | None = None,
-    wrong_moves: float = 0.10,
+    wrong_moves: float = 0.06,
     merge: bool = True,
     relabel: bool = True,
     center: Literal["mean", "leave_one_out", "robust"] = "robust",

@@ -90,7 +90,7 @@ def main(
         inter_threshold: Identities with centres at least so similar are merged, -1 to 1; by
             default the one with the fewest errors on planted noise.
         relabel_threshold: Images with so much evidence for another identity move there; by default
-            the lowest at which no more than a tenth is expected to be wrong.
+            the lowest at which no more than 6 % are expected to be wrong.
         merge: Merge identities.
         relabel: Move images; without it they are dropped.
         center: robust weighs images by how well they agree with the others; leave_one_out counts

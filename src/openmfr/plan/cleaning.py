@@ -93,7 +93,7 @@ def plan_cleaning(
         >>> size = DatasetSize(images=42_000_000, identities=2_000_000)
         >>> planned = plan_cleaning(size, ranks=16, gflops=60, read_gb_per_second=2)
         >>> round(planned.merge_seconds), round(planned.move_seconds), round(planned.read_seconds)
-        (6400, 27776, 1032)
+        (6400, 29909, 1032)
     """
     numbers = {
         "embedding dimension": dim,
@@ -119,7 +119,8 @@ def plan_cleaning(
     )
     suspects = int(doubtful * size.images)
     merges = SEARCHES * (size.identities * (size.identities + 1) // 2) * dim
-    moves = suspects * (size.identities + suspects) * dim
+    # Their homes, the doubtful images nearest to each, and identities that may be one person.
+    moves = (suspects * (size.identities + suspects) + size.identities**2 // 2) * dim
     memory = (
         3 * 4 * size.identities * dim
         + _OF_DOUBTFUL * suspects * dim
