@@ -192,6 +192,22 @@ def test_nothing_moves_where_the_wrong_images_show_strangers(real_data: Path) ->
     assert judge(planted, result.labels).rates["outliers dropped"] >= 0.97
 
 
+def test_a_network_that_knows_little_finds_fewer_wrong_images_and_drops_no_more_right_ones() -> (
+    None
+):
+    embedding, labels = people(spread=2.0)
+    planted = plant_noise(labels, NoiseConfig(outlier_identities=8, splits=0.0))
+    rates = {}
+    for share in (0.03, 0.06, 1.0):
+        config = CleanConfig(merge=False, relabel=False, right_dropped=share)
+        rates[share] = judge(planted, clean(planted.noisy, embedding, config).labels).rates
+    assert rates[1.0]["unplanted images dropped"] > 0.15
+    assert rates[1.0]["flips found"] > 0.95
+    for share in (0.03, 0.06):
+        assert rates[share]["unplanted images dropped"] == pytest.approx(share, rel=0.6)
+    assert 0.8 < rates[0.03]["flips found"] < rates[0.06]["flips found"] < 1
+
+
 def test_flips_find_home_though_split_identities_are_not_merged(real_data: Path) -> None:
     embedding, labels = reference(real_data)
     planted = plant_noise(labels, NoiseConfig(seed=0))

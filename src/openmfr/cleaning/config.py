@@ -20,9 +20,10 @@ class CleanConfig:
     Attributes:
         intra_threshold: Images that score below it against the centre of the others of their
             identity are dropped, −1 to 1. None takes the score below which `strangers_found` of
-            strangers lie, apart for masked and unmasked faces.
+            strangers lie, apart for masked and unmasked faces, or a lower one (`right_dropped`).
         strangers_found: Share of images of other people that shall be dropped, 0.5 to 1. Nobody
             knows which images are wrong, but everybody knows how images of other people score.
+        right_dropped: Largest share of the right images that may be dropped for it, 0 to 1.
         inter_threshold: Identities whose centres are at least as similar are merged, −1 to 1, after
             correction for the number of their images. None searches the one with the fewest errors
             among those at which no more than `wrong_merges` are wrong.
@@ -45,6 +46,7 @@ class CleanConfig:
 
     intra_threshold: float | None = None
     strangers_found: float = 0.99
+    right_dropped: float = 0.05
     inter_threshold: float | None = None
     wrong_merges: float = 0.01
     relabel_threshold: float | None = None
@@ -70,9 +72,17 @@ class CleanConfig:
             )
         if self.relabel_threshold is not None and not -1 <= self.relabel_threshold <= 5:
             faults.append(_fault("relabel_threshold", self.relabel_threshold, "-1 to 5"))
-        for name, low in (("strangers_found", 0.5), ("wrong_merges", 0.0), ("wrong_moves", 0.0)):
-            if not low <= (value := getattr(self, name)) <= 1:
-                faults.append(_fault(name, value, f"{low:g} to 1"))
+        shares = {
+            "strangers_found": 0.5,
+            "right_dropped": 0.0,
+            "wrong_merges": 0.0,
+            "wrong_moves": 0.0,
+        }
+        faults += [
+            _fault(name, getattr(self, name), f"{low:g} to 1")
+            for name, low in shares.items()
+            if not low <= getattr(self, name) <= 1
+        ]
         if self.center not in CENTERS:
             faults.append(_fault("center", self.center, ", ".join(CENTERS)))
         if self.search not in get_args(Method):

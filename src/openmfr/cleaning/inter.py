@@ -22,7 +22,7 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +72,14 @@ class Candidates:
     centers: Centers
     agreement: float
     pairs: CenterPairs
+
+    def above(self, threshold: float) -> Candidates:
+        """Those that reach a higher threshold."""
+        keep, pairs = self.pairs.score >= threshold, self.pairs
+        kept = CenterPairs(
+            first=pairs.first[keep], second=pairs.second[keep], score=pairs.score[keep]
+        )
+        return replace(self, pairs=kept)
 
 
 def find_candidates(

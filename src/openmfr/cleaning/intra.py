@@ -10,6 +10,11 @@ someone else, and how such an image scores can be measured without knowing a sin
 score images against centres of other identities. The threshold is the score below which nearly all
 of those *strangers* lie, so the share of wrong images that will be found is known beforehand.
 
+What it costs can be told as well. A share of all images is wrong, and wrong ones score like
+strangers; what else lies below the threshold are right images, hard ones. A network that knows
+little would drop many of them to find the last strangers, so the threshold goes no further than a
+share of the right images allows.
+
 Source: paper section 2.2, intra-class filtering; robust centres and the choice of threshold ours.
 """
 
@@ -35,6 +40,10 @@ _ROUNDS = 6
 _STRANGERS = 200_000
 #: Share of strangers below the score at which an image counts half.
 _HALF = 0.9975
+#: Below this share of strangers hardly anything lies but wrong images: their share is read there.
+_TYPICAL = 0.7
+#: Steps of the share of strangers in which a threshold is looked for.
+_STEP = 0.005
 #: Rows that are scored at once.
 _CHUNK = 8_192
 
@@ -135,22 +144,85 @@ def _score_strangers(
     return score[known], drawn[known]
 
 
+@dataclass(frozen=True, kw_only=True)
+class IntraThreshold:
+    """Where images are dropped, and what that is expected to do.
+
+    Attributes:
+        score: Images below it are dropped.
+        strangers_found: Share of strangers below it.
+        right_dropped: Estimated share of the right images below it.
+    """
+
+    score: float
+    strangers_found: float
+    right_dropped: float
+
+
 def find_intra_threshold(
-    own: OwnScores, *, strangers_found: float, is_masked: bool | None = None
-) -> float:
-    """Find the score below which a share of strangers lies.
+    own: OwnScores,
+    *,
+    strangers_found: float,
+    right_dropped: float = 1.0,
+    is_masked: BoolArray | None = None,
+    masked: bool = False,
+) -> IntraThreshold:
+    """Find the score below which a share of strangers lies, and not too many right images.
 
     Args:
         own: From `score_own`.
-        strangers_found: Share of them, 0 to 1.
-        is_masked: Look at strangers with a mask, or without one; None looks at all.
+        strangers_found: Share of strangers to find, 0 to 1.
+        right_dropped: Largest share of right images to drop, 0 to 1.
+        is_masked: Which faces wear a mask, shape (N,), to look at one condition alone; None looks
+            at all.
+        masked: Which condition.
 
     Returns:
         The threshold; −1 if there is nobody to be a stranger.
     """
-    scores = own.strangers
+    strangers, score = own.strangers, own.score
     if is_masked is not None:
-        scores = scores[own.is_masked_stranger == is_masked]
-    if not scores.size:
-        return -1.0
-    return float(np.quantile(scores, strangers_found))
+        strangers, score = strangers[own.is_masked_stranger == masked], score[is_masked == masked]
+    if not strangers.size:
+        return IntraThreshold(score=-1.0, strangers_found=0.0, right_dropped=0.0)
+    found = np.append(np.arange(0.0, strangers_found, _STEP), strangers_found)
+    threshold = np.quantile(strangers, found)
+    right = expect_right_dropped(score, strangers, threshold)
+    last = int(np.flatnonzero(right <= right_dropped)[-1])
+    return IntraThreshold(
+        score=float(threshold[last]),
+        strangers_found=float(found[last]),
+        right_dropped=float(right[last]),
+    )
+
+
+def expect_right_dropped(
+    score: FloatArray, strangers: FloatArray, threshold: FloatArray
+) -> FloatArray:
+    """Estimate which share of the right images scores below thresholds.
+
+    Wrong images are taken to score like strangers. Below most strangers lies hardly anything else,
+    so how many there are is read there; what is below a threshold beyond them are right images.
+
+    Args:
+        score: Of images against their own identity; NaN where unknown.
+        strangers: Of images against other identities.
+        threshold: Shape (T,).
+
+    Returns:
+        Shape (T,), from 0.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> strangers = rng.normal(0.0, 0.1, 10_000)
+        >>> score = np.append(rng.normal(0.5, 0.1, 9_000), rng.normal(0.0, 0.1, 1_000))
+        >>> expect_right_dropped(score, strangers, np.array([0.2, 0.4])).round(2).tolist()
+        [0.0, 0.15]
+    """
+    known, strangers = np.sort(score[np.isfinite(score)]), np.sort(strangers)
+    asked = np.append(threshold, np.quantile(strangers, _TYPICAL))
+    below = np.searchsorted(known, asked) / max(known.size, 1)
+    found = np.searchsorted(strangers, asked) / strangers.size
+    wrong = below[-1] / _TYPICAL
+    right = (below - wrong * found)[:-1] / max(1 - wrong, 1e-9)
+    return np.asarray(np.maximum(right, 0.0))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from openmfr.cleaning.changes import COLUMNS, DROP, MERGE, MERGED, MOVE
 from openmfr.cleaning.clean import CleanResult
+from openmfr.cleaning.intra import expect_right_dropped
 from openmfr.cleaning.report_pictures import TITLES, DecisionPictures, Group, groups_of
 from openmfr.cleaning.thresholds import Curve
 from openmfr.data.store import Store
@@ -254,10 +255,14 @@ def _intra_row(condition: _Condition) -> list[Cell]:
     name = f"Drop {condition.name}, below" if condition.name else "Drop, below"
     below = (condition.strangers < condition.threshold).mean() if condition.strangers.size else None
     found: Cell = "–"
+    wrong: Cell = "–"
     if below is not None:
         found = html.join(_percent(float(below)), " ", html.muted("of strangers"))
+        at = np.array([condition.threshold])
+        right = expect_right_dropped(condition.own, condition.strangers, at)[0]
+        wrong = html.join(_percent(float(right)), " ", html.muted("of the right images, estimated"))
     threshold = html.number(condition.threshold, f"{condition.threshold:.3f}")
-    return [name, threshold, "–", found, "–"]
+    return [name, threshold, "–", found, wrong]
 
 
 def _trial_row(trial: _Trial) -> list[Cell]:

@@ -77,9 +77,13 @@ def fit_images(
         kinds = (True, False) if config.by_condition and labels.is_masked.any() else (None,)
         for kind in kinds:
             found = find_intra_threshold(
-                own, strangers_found=config.strangers_found, is_masked=kind
+                own,
+                strangers_found=config.strangers_found,
+                right_dropped=config.right_dropped,
+                is_masked=None if kind is None else labels.is_masked,
+                masked=bool(kind),
             )
-            threshold[labels.is_masked == kind if kind is not None else slice(None)] = found
+            threshold[labels.is_masked == kind if kind is not None else slice(None)] = found.score
     # An only image has no score, and nothing speaks against it.
     is_doubtful = labels.keep & (own.score < threshold)
     if spared is not None:

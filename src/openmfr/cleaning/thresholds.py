@@ -42,8 +42,8 @@ IntArray = npt.NDArray[np.int64]
 #: For sets too small to search: of merging, found on CelebA with a model of another set; of moving,
 #: as much as hardly any stranger finds.
 DEFAULT_INTER, DEFAULT_RELABEL = 0.80, 1.50
-#: The thresholds that are tried.
-_INTER_GRID = np.round(np.arange(0.50, 1.001, 0.01), 2)
+#: The thresholds that are tried; corrected scores scatter around 1.
+_INTER_GRID = np.round(np.arange(0.50, 1.201, 0.01), 2)
 _RELABEL_GRID = np.round(np.arange(0.0, 5.001, 0.02), 2)
 #: Decisions below which a share says nothing.
 _LEAST_DECISIONS = 20
@@ -262,21 +262,19 @@ def _try_merges(planted: PlantedNoise, candidates: Candidates) -> _Try:
     # Wrong merges are only seen where one side is a part: what share of all pairs that is.
     whole = 1 - is_part[noisy.kept_identities].mean()
     coverage = max(1 - whole**2, 1e-9)
-    found, wrong, decisions = [], [], []
-    for threshold in _INTER_GRID:
-        merges = merge_identities(candidates, float(threshold))
+    found, wrong, decisions = (np.zeros(_INTER_GRID.size) for _ in range(3))
+    for at in reversed(range(_INTER_GRID.size)):
+        threshold = float(_INTER_GRID[at])
+        merges = merge_identities(candidates.above(threshold), threshold)
         # Others may be split by nature: nobody knows whether their merges are right.
         known = [merge for merge in merges if is_part[merge.into] or is_part[merge.other]]
         right = sum(owner.get(merge.into, -1) == owner.get(merge.other, -2) for merge in known)
-        found.append(min(right, parts))
-        decisions.append(len(known))
-        wrong.append((len(known) - right) / coverage)
-    return _Try(
-        planted=parts,
-        found=np.array(found, dtype=np.float64),
-        wrong=np.array(wrong, dtype=np.float64),
-        decisions=np.array(decisions),
-    )
+        below = slice(0, at + 1)  # no better than this, if they are not looked at
+        found[below], decisions[below] = min(right, parts), len(known)
+        wrong[below] = (len(known) - right) / coverage
+        if len(known) >= _LEAST_DECISIONS and right < len(known) / 2:
+            break  # a network that knows little finds half of all pairs similar, further down
+    return _Try(planted=parts, found=found, wrong=wrong, decisions=decisions.astype(np.int64))
 
 
 def _choose(tries: Sequence[_Try], allowed: float) -> Curve:

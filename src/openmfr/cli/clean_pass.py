@@ -16,6 +16,7 @@ def main(
     vetoes: tuple[Path, ...] = (),
     intra_threshold: float | None = None,
     strangers_found: float = 0.99,
+    right_dropped: float = 0.05,
     inter_threshold: float | None = None,
     wrong_merges: float = 0.01,
     relabel_threshold: float | None = None,
@@ -59,6 +60,8 @@ def main(
         intra_threshold: Images less similar to the centre of their identity are dropped, -1 to 1;
             by default the score below which --strangers-found of other people's images lie.
         strangers_found: Share of wrong images to find, 0.5 to 1.
+        right_dropped: Largest share of the right images that may be dropped for it, 0 to 1: a
+            network that knows little finds fewer of the wrong ones.
         inter_threshold: Identities with centres at least so similar are merged, -1 to 1, after
             correction for few images; by default the one with the fewest errors on planted noise.
         wrong_merges: Share of the planted noise's merges that may be wrong, 0 to 1.
@@ -89,6 +92,7 @@ def main(
     config = CleanConfig(
         intra_threshold=intra_threshold,
         strangers_found=strangers_found,
+        right_dropped=right_dropped,
         inter_threshold=inter_threshold,
         wrong_merges=wrong_merges,
         relabel_threshold=relabel_threshold,
