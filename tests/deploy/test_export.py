@@ -137,8 +137,11 @@ def test_a_users_network_is_exported(tmp_path: Path) -> None:
     assert card.network.backbone == "toy_backbone:Toy"
 
 
-#: Deeper ones of the same blocks as iresnet18, which take minutes.
-DEEPER = ("iresnet34", "iresnet50", "iresnet100", "iresnet200")
+#: Deeper ones of the same blocks as iresnet18 and ridnet_tiny, which take minutes.
+DEEPER = (
+    *("iresnet34", "iresnet50", "iresnet100", "iresnet200"),
+    *("ridnet_xs", "ridnet_s", "ridnet_m", "ridnet_l"),
+)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from openmfr.errors import UserError, nearest, raise_together
 from openmfr.models.iresnet import DEPTHS, IResNet
 from openmfr.models.mobilefacenet import MobileFaceNet
 from openmfr.models.resnet import ResNet
+from openmfr.models.ridnet import SHIPPED, Architecture, RIDNet, build_shipped
 
 #: Our backbones by name. `tiny` is meant for one laptop: half the width, and strides early.
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
@@ -29,7 +31,11 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet50": ResNet,
     "se_resnet50": partial(ResNet, is_squeezed=True),
     "resnext50": partial(ResNet, groups=32, group_width=4),
+    **{name: partial(build_shipped, name) for name in SHIPPED},
 }
+
+#: The name of a network that its architecture describes.
+DESCRIBED = "ridnet"
 
 #: Our backbones halve their input four times, so its size divides by this.
 SIZE_MULTIPLE = 16
@@ -40,11 +46,13 @@ class BackboneConfig:
     """Which network turns images into embeddings.
 
     Attributes:
-        name: A name in `BACKBONES`, or `package.module:Class` for a network of the user.
+        name: A name in `BACKBONES`, `package.module:Class` for a network of the user, or "ridnet"
+            for one that `architecture` describes.
         input_size: Height and width of the images that the network sees, in pixels; a multiple of
             16 for our own networks. Stored images of another size are resized.
         embedding_dim: D.
         dropout: Dropout before the embedding's linear layer, 0 to below 1.
+        architecture: What "ridnet" is made of; None for all other names.
 
     Raises:
         UserError: If the name is unknown or a number is out of range; all faults together.
@@ -54,6 +62,7 @@ class BackboneConfig:
     input_size: int = 112
     embedding_dim: int = 512
     dropout: float = 0.0
+    architecture: Architecture | None = None
 
     def __post_init__(self) -> None:
         raise_together(list(self._faults()))
@@ -65,13 +74,21 @@ class BackboneConfig:
 
     def _faults(self) -> Iterable[UserError]:
         parts = self.name.replace(":", ".", 1).split(".")
-        is_known = self.name in BACKBONES
+        is_known = self.name in BACKBONES or self.name == DESCRIBED
         if not (is_known or (self.is_custom and all(part.isidentifier() for part in parts))):
             yield UserError(
                 where="backbone.name",
                 found=self.name,
                 allowed=f"{', '.join(BACKBONES)}, or package.module:Class",
                 next_step=nearest(self.name, BACKBONES),
+            )
+        if (self.name == DESCRIBED) != (self.architecture is not None):
+            yield UserError(
+                where="backbone.architecture",
+                found="none" if self.architecture is None else f"one beside {self.name}",
+                allowed=f"one with the name {DESCRIBED}, and none with others",
+                next_step=f"name a network of {', '.join(SHIPPED)}, or give {DESCRIBED} a "
+                "description",
             )
         multiple = 1 if self.is_custom else SIZE_MULTIPLE
         if self.input_size < multiple or self.input_size % multiple:
@@ -113,11 +130,13 @@ def build_backbone(config: BackboneConfig) -> nn.Module:
             no `nn.Module`, or does not return embeddings (B, D). What its own code raises goes
             through as it is.
     """
-    keywords = {
+    keywords: dict[str, Any] = {
         "input_size": config.input_size,
         "embedding_dim": config.embedding_dim,
         "dropout": config.dropout,
     }
+    if config.architecture is not None:
+        return RIDNet(config.architecture, **keywords)
     if not config.is_custom:
         return BACKBONES[config.name](**keywords)
     network_class = _import_class(config.name)
