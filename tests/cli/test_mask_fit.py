@@ -37,7 +37,7 @@ def test_without_a_part_all_parts_are_shown(
         main(words)
     assert exit_status.value.code == 0
     shown = capsys.readouterr().out
-    assert list(mask.PARTS) == ["fit", "render", "preview", "guide", "lift"]
+    assert list(mask.PARTS) == ["fit", "render", "preview", "guide", "lift", "learn"]
     assert all(f"  {part} " in shown and line in shown for part, line in mask.PARTS.items())
 
 

@@ -22,7 +22,8 @@ def main(
     *,
     model: Path,
     identity: str | None = None,
-    masked: bool = False,
+    masked: tyro.conf.FlagCreatePairsOff[bool] = False,
+    bare: tyro.conf.FlagCreatePairsOff[bool] = False,
     force: bool = False,
     calibration: Path | None = None,
     encryption: bool = True,
@@ -46,7 +47,8 @@ def main(
             folder of photos for each person.
         model: ONNX file. A gallery holds embeddings of one model.
         identity: Who is on the photos.
-        masked: Whether the faces wear masks.
+        masked: The faces wear masks; by default each is looked at.
+        bare: They wear none.
         force: Enrol what the gate would refuse; of several faces the largest central one.
         calibration: What openmfr evaluate calibration wrote of this model; it tells the gate which
             scores are a coincidence.
@@ -55,11 +57,16 @@ def main(
             or a JSON file.
     """
     from openmfr.deploy.gallery import make_gallery, read_key
+    from openmfr.deploy.mask_worn import MaskClassifier, said_of_masks
     from openmfr.deploy.model import OnnxModel, read_input
     from openmfr.deploy.runtime import Recognizer
 
+    is_masked = said_of_masks(masked=masked, bare=bare)
     found = _photos(photos, identity)
-    recognizer = Recognizer(OnnxModel(model, spec=read_input(declared) if declared else None))
+    recognizer = Recognizer(
+        OnnxModel(model, spec=read_input(declared) if declared else None),
+        masks=MaskClassifier() if is_masked is None else None,
+    )
     opened = make_gallery(
         gallery,
         model=recognizer.model.fingerprint,
@@ -70,7 +77,7 @@ def main(
     )
     counts = {"added": 0, "known": 0, "refused": 0}
     for name, path in found:
-        done = _add(opened, recognizer, name, path, is_masked=masked, force=force)
+        done = _add(opened, recognizer, name, path, is_masked=is_masked, force=force)
         counts[done] += 1
     opened.close()
     if len(found) > 1:
@@ -85,7 +92,7 @@ def _add(
     identity: str,
     path: Path,
     *,
-    is_masked: bool,
+    is_masked: bool | None,
     force: bool,
 ) -> str:
     """Enrol one photo and say what became of it."""
@@ -96,6 +103,7 @@ def _add(
         digest_photo,
         unit_rows,
     )
+    from openmfr.deploy.mask_worn import is_worn
     from openmfr.faces.photo import PhotoError, read_file
 
     try:
@@ -110,7 +118,7 @@ def _add(
             identity=identity,
             embedding=unit_rows(face.embedding),
             digest=digest,
-            is_masked=is_masked,
+            is_masked=is_worn(face.mask_worn, said=is_masked),
             source=path.name,
         )
         added = gallery.enrol(image, quality=face.quality, force=force)
@@ -120,7 +128,8 @@ def _add(
     except (PhotoError, OtherNameError) as error:
         print(f"refused  {identity}: {path}: {error}", file=sys.stderr)
         return "refused"
-    print(f"added    {identity}, image {added.image.image_id}: {path}", flush=True)
+    mask = ", masked" if added.image.is_masked else ""
+    print(f"added    {identity}, image {added.image.image_id}{mask}: {path}", flush=True)
     return "added"
 
 

@@ -19,7 +19,8 @@ def main(
     *,
     model: Path,
     top: int = 10,
-    masked: bool = False,
+    masked: tyro.conf.FlagCreatePairsOff[bool] = False,
+    bare: tyro.conf.FlagCreatePairsOff[bool] = False,
     calibration: Path | None = None,
     fmr: float | None = None,
     fpir: float | None = None,
@@ -44,7 +45,8 @@ def main(
         photo: Whose face is searched for.
         model: ONNX file that the gallery was made with.
         top: How many people to show.
-        masked: Whether the face wears a mask.
+        masked: The face wears a mask; by default it is looked at.
+        bare: It wears none.
         calibration: What openmfr evaluate calibration wrote of this model.
         fmr: Call a match what two strangers reach at most this often.
         fpir: Call a match what lets at most this share of strangers find anybody.
@@ -57,11 +59,13 @@ def main(
         json: Print it as JSON.
     """
     from openmfr.deploy.gallery import GalleryConfig, Limit, open_gallery, read_key
+    from openmfr.deploy.mask_worn import MaskClassifier, is_worn, said_of_masks
     from openmfr.deploy.model import OnnxModel, read_input
     from openmfr.deploy.runtime import Recognizer
     from openmfr.errors import UserError
     from openmfr.faces.photo import PhotoError
 
+    said = said_of_masks(masked=masked, bare=bare)
     limit = None if fmr is None and fpir is None else Limit(fmr=fmr, fpir=fpir)
     opened = open_gallery(
         gallery,
@@ -70,7 +74,10 @@ def main(
         calibration=calibration,
         config=GalleryConfig(keep_index=keep_index),
     )
-    recognizer = Recognizer(OnnxModel(model, spec=read_input(declared) if declared else None))
+    recognizer = Recognizer(
+        OnnxModel(model, spec=read_input(declared) if declared else None),
+        masks=MaskClassifier() if said is None else None,
+    )
     opened.check_model(recognizer.model.fingerprint)
     try:
         face = recognizer.embed(photo)
@@ -81,17 +88,20 @@ def main(
             allowed="a photo with a face",
             next_step="take another one",
         ) from error
-    found = opened.search(face.embedding, is_masked=masked, top=top, limit=limit)
+    is_masked = is_worn(face.mask_worn, said=said)
+    found = opened.search(face.embedding, is_masked=is_masked, top=top, limit=limit)
     if json:
-        about = {"photo": str(photo), "gallery": gallery, "images": len(opened)}
+        about: dict[str, object] = {"photo": str(photo), "gallery": gallery, "images": len(opened)}
+        about |= {"is_masked": is_masked, "mask_worn": face.mask_worn}
         print(json_format.dumps(about | {"candidates": [asdict(one) for one in found]}))
     else:
-        _print(photo, len(opened), found)
+        _print(photo, len(opened), found, is_masked=is_masked)
     opened.close()
 
 
-def _print(photo: Path, images: int, found: list[Candidate]) -> None:
-    print(f"{photo}: searched {images:,} images")
+def _print(photo: Path, images: int, found: list[Candidate], *, is_masked: bool) -> None:
+    mask = ", a masked face" if is_masked else ""
+    print(f"{photo}{mask}: searched {images:,} images")
     width = max((len(one.identity) for one in found), default=0)
     for rank, one in enumerate(found, start=1):
         line = f"{rank:3}  {one.identity:<{width}}  score {one.score:.3f} ({one.condition})"

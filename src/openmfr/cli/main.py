@@ -23,7 +23,7 @@ VERBS: dict[str, str] = {
     "synth": "make identity-labelled synthetic faces → a store and its labels",
     "ingest": "photos → detected, aligned, packed faces: a store and its labels",
     "convert": "a checkpoint of arcface_torch → a checkpoint",
-    "mask": "a store → geometry of its faces; masks on them: fit, render, preview, guide, lift",
+    "mask": "a store → face geometry, masks on faces: fit, render, preview, guide, lift, learn",
     "inspect": "say what a file or folder is; draw a contact sheet of a store",
     "plan": "a recipe → memory, traffic, steps and time, before it begins",
     "train": "a recipe, a store and labels → a run with checkpoints",

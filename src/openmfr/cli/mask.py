@@ -9,6 +9,7 @@ PARTS: dict[str, str] = {
     "preview": "photos → a contact sheet of them under all styles",
     "guide": "nothing → a picture of a mask's layout, to draw your own upon",
     "lift": "a photo of a masked face → its mask as a template",
+    "learn": "a store → a network that sees whether a mask is worn",
 }
 
 #: The help ends with it.

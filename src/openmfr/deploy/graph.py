@@ -88,7 +88,7 @@ def to_onnx(backbone: nn.Module, *, input_size: int, face_size: int, name: str) 
             raise _untraceable(name, error) from error
     assert program is not None
     model: onnx.ModelProto = program.model_proto
-    _remove_notes(model)
+    remove_notes(model, name="recogniser")
     return model
 
 
@@ -124,15 +124,20 @@ def replace_prelu(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _remove_notes(model: onnx.ModelProto) -> None:
-    """Take out what helps to debug the exporter: source lines, paths, and names of its passes."""
+def remove_notes(model: onnx.ModelProto, *, name: str) -> None:
+    """Take out what helps to debug the exporter: source lines, paths, and names of its passes.
+
+    Args:
+        model: Changed in place.
+        name: What to call the graph.
+    """
     graph = model.graph
     for part in chain(
         [model, graph], graph.node, graph.initializer, graph.input, graph.output, graph.value_info
     ):
         del part.metadata_props[:]
         part.doc_string = ""
-    graph.name = "recogniser"
+    graph.name = name
     model.producer_name, model.producer_version = "openmfr", __version__
 
 

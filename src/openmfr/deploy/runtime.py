@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from openmfr.deploy.mask_worn import MaskClassifier
 from openmfr.deploy.model import OnnxModel
 from openmfr.deploy.quality import FaceQuality, sharpness
 from openmfr.errors import UserError
@@ -49,6 +50,7 @@ class EmbeddedFace:
         length: The embedding's before it was brought to 1.
         aligned: The face as the network saw it, RGB, uint8, shape (S, S, 3).
         note: Anything that a person should know about how it was found, or "".
+        mask_worn: How probably it wears a mask, 0–1; None unless the recogniser looks for masks.
     """
 
     box: tuple[float, float, float, float]
@@ -58,6 +60,7 @@ class EmbeddedFace:
     length: float
     aligned: UInt8Array
     note: str = ""
+    mask_worn: float | None = None
 
     @cached_property
     def quality(self) -> FaceQuality:
@@ -84,6 +87,7 @@ class Recognizer:
         align: Which landmarks place a face. The same must have been used for the network's training
             images, or nearly so.
         max_pixels: Refuse larger photos before they are decoded.
+        masks: Says of each face whether it wears a mask; nobody looks by default.
 
     Attributes:
         model: The network.
@@ -102,10 +106,12 @@ class Recognizer:
         detectors: int | None = None,
         align: Alignment = "five",
         max_pixels: int = MAX_PIXELS,
+        masks: MaskClassifier | None = None,
     ) -> None:
         self.model = model if isinstance(model, OnnxModel) else OnnxModel(model)
         self._align: Alignment = align
         self._max_pixels = max_pixels
+        self._masks = masks
         if detector is not None:
             self._detectors = _Pool(lambda: detector, limit=1)
         else:
@@ -189,6 +195,9 @@ class Recognizer:
         embeddings = self.model.embed(aligned)
         lengths = np.linalg.norm(embeddings, axis=1)
         units = embeddings / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
+        masks_worn: Sequence[float | None] = [None] * len(found)
+        if self._masks is not None:
+            masks_worn = self._masks.worn(aligned).tolist()
         return [
             EmbeddedFace(
                 box=face.box,
@@ -198,8 +207,11 @@ class Recognizer:
                 length=float(length),
                 aligned=image,
                 note=face.note,
+                mask_worn=worn,
             )
-            for face, image, unit, length in zip(found, aligned, units, lengths, strict=True)
+            for face, image, unit, length, worn in zip(
+                found, aligned, units, lengths, masks_worn, strict=True
+            )
         ]
 
     def align(self, pixels: UInt8Array, found: Sequence[DetectedFace]) -> UInt8Array:

@@ -24,11 +24,15 @@ pytestmark = pytest.mark.usefixtures("recognizer", "key")
 
 
 class ColourRecognizer:
-    """Red says who it is, green which image, blue what is wrong: a stand-in for a network."""
+    """Red says who it is, green which image, blue what is wrong: a stand-in for a network.
+
+    From image 100 on it sees a mask, if it is to look for masks.
+    """
 
     fingerprint = MODEL
 
-    def __init__(self, _model: object) -> None:
+    def __init__(self, _model: object, *, masks: object) -> None:
+        self._looks = masks is not None
         self.model = SimpleNamespace(fingerprint=self.fingerprint, embedding_dim=DIM)
 
     def embed(self, photo: bytes | Path, *, allow_several: bool = True) -> SimpleNamespace:
@@ -39,7 +43,8 @@ class ColourRecognizer:
             raise PhotoError("several faces: 2, where one is asked for")
         size = 20 if wrong == 3 else 120
         quality = FaceQuality(size=size, sharpness=0.5, yaw=0, roll=0, score=0.9, length=1)
-        return SimpleNamespace(embedding=embedding(person, image), quality=quality)
+        worn = (0.9 if image >= 100 else 0.1) if self._looks else None
+        return SimpleNamespace(embedding=embedding(person, image), quality=quality, mask_worn=worn)
 
 
 @pytest.fixture
@@ -119,6 +124,41 @@ def test_one_photo_is_enrolled_under_a_name(
     assert "added    joe, image 1" in capsys.readouterr().out
     assert run("list", where, "--identity", "joe") == 0
     assert "masked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("image", "flag", "is_masked"),
+    [
+        (0, [], False),
+        (100, [], True),
+        (0, ["--masked"], True),
+        (100, ["--bare"], False),
+    ],
+)
+def test_masks_are_seen_unless_the_user_says_what_is_worn(
+    image: int,
+    flag: list[str],
+    is_masked: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where, one = str(tmp_path / "people.db"), str(photo(tmp_path / "x.png", 5, image))
+    words = ["--model", "m.onnx", *flag]
+    assert run("add", where, one, "--identity", "joe", *words) == 0
+    assert ("image 1, masked" in capsys.readouterr().out) == is_masked
+    assert run("search", where, one, *words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["is_masked"] == is_masked
+    assert found["candidates"][0]["condition"] == ("mm" if is_masked else "uu")
+
+
+def test_a_face_is_not_both_masked_and_bare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where, one = str(tmp_path / "people.db"), str(photo(tmp_path / "x.png", 5))
+    words = ["add", where, one, "--model", "m.onnx", "--identity", "joe", "--masked", "--bare"]
+    assert run(*words) == 2
+    assert "one of them" in capsys.readouterr().err
 
 
 def test_photos_that_are_refused_are_named_with_the_reason_and_the_rest_is_enrolled(
