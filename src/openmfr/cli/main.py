@@ -34,6 +34,8 @@ VERBS: dict[str, str] = {
     "export": "a checkpoint → an ONNX file, float32 or int8, and its model card",
     "latency": "an ONNX file → time and memory, and whether limits hold",
     "gallery": "people who can be recognised: add, search, list, remove, export, copy",
+    "serve": "a model and a gallery → a REST service and a page",
+    "key": "who may use the service: new, list, remove",
 }
 
 #: Package that an installation may lack → the extra that brings it.
@@ -51,6 +53,10 @@ EXTRAS: dict[str, str] = {
     "onnxscript": "export",
     "optuna": "search",
     "cryptography": "gallery",
+    **dict.fromkeys(
+        ("fastapi", "starlette", "pydantic", "uvicorn", "python_multipart", "multipart"), "serve"
+    ),
+    "prometheus_client": "serve",
     "psycopg": "postgres",
     "openvino": "openvino",
 }
