@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+#: Blocks torch for whoever imports it; looking for doctests imports everything.
+collect_ignore = ["without_torch.py"]
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
