@@ -8,7 +8,6 @@ import numpy as np
 
 from openmfr.data.labels import IntArray, Labels
 from openmfr.data.store import MANIFEST, Store
-from openmfr.deploy.gallery.sqlite_file import describe_gallery
 from openmfr.errors import UserError
 from openmfr.evaluation.calibration import describe_calibration, find_calibration
 from openmfr.files import read_json
@@ -26,6 +25,9 @@ MARKS = {
     "pass.json": "cleaning pass",
     "report.json": "report",
 }
+
+#: How files of SQLite begin.
+_DATABASE = b"SQLite format 3\0"
 
 
 def kind_of(path: Path) -> str:
@@ -45,7 +47,7 @@ def kind_of(path: Path) -> str:
         return "labels"
     if path.is_file() and path.suffix == ".onnx":
         return "model"
-    if path.is_file() and describe_gallery(path) is not None:
+    if path.is_file() and _describe_gallery(path):
         return "gallery"
     if find_calibration(path) is not None:
         return "calibration"
@@ -71,7 +73,7 @@ def describe(path: Path) -> dict[str, str]:
     if kind == "model":
         return {"kind": kind, **_describe_model(path)}
     if kind == "gallery":
-        return describe_gallery(path) or {}
+        return _describe_gallery(path)
     if (calibration := find_calibration(path)) is not None:
         return describe_calibration(calibration)
     mark = next(mark for mark in MARKS if (path / mark).exists())
@@ -89,6 +91,17 @@ def _describe_store(store: Store) -> dict[str, str]:
         "fingerprint": store.fingerprint,
     }
     return described | {f"made with {k}": str(v) for k, v in store.settings.items()}
+
+
+def _describe_gallery(path: Path) -> dict[str, str]:
+    """Describe a gallery; empty for another file."""
+    with path.open("rb") as file:
+        if file.read(len(_DATABASE)) != _DATABASE:
+            return {}
+    # Only a database is worth asking for what galleries need.
+    from openmfr.deploy.gallery.sqlite_file import describe_gallery
+
+    return describe_gallery(path) or {}
 
 
 def _describe_model(path: Path) -> dict[str, str]:
