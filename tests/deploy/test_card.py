@@ -12,6 +12,7 @@ import torch
 from toy_checkpoint import make_checkpoint
 from toys import make_store
 
+from openmfr.artefacts import describe
 from openmfr.checkpoint import Checkpoint
 from openmfr.cli.embed import main as embed
 from openmfr.cli.evaluate_identities import main as evaluate_identities
@@ -61,6 +62,15 @@ def test_card_and_file_cannot_be_parted(of_run: tuple[ModelCard, Path]) -> None:
     assert inside["file_bytes"] == out.stat().st_size
     assert inside["fingerprint"] == OnnxModel(out, threads=1).fingerprint
     assert out.with_suffix(".md").read_text() == card.to_markdown()
+
+
+def test_inspect_says_what_is_in_a_file(of_run: tuple[ModelCard, Path]) -> None:
+    card, out = of_run
+    told = describe(out)
+    assert told["kind"] == "model"
+    assert told["fingerprint"] == card.fingerprint
+    assert "image" in told["input"]
+    assert "embedding" in told["output"]
 
 
 def test_a_card_tells_data_recipe_and_results_of_the_run(

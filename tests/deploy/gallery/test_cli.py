@@ -360,3 +360,15 @@ def test_a_file_that_is_no_calibration_is_refused(
     words = ["search", db, str(probe), "--model", "m.onnx"]
     assert run(*words, "--calibration", str(tmp_path / "other.json")) == 2
     assert "calibration" in capsys.readouterr().err
+
+
+def test_inspect_tells_what_a_gallery_is_without_its_key(
+    db: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(KEY_VARIABLE)
+    assert main(["inspect", db]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "kind gallery" in shown
+    assert "people 3" in shown
+    assert f"model {MODEL}" in shown
+    assert "ann" not in shown
