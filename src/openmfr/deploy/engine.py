@@ -91,8 +91,6 @@ class OnnxRuntime:
         options.log_severity_level = 3  # warnings of a graph's odd but valid parts are not ours
         options.intra_op_num_threads = choose_workers(threads, where="threads")
         options.inter_op_num_threads = 1
-        # Without it int8 sums saturate on x86 processors that lack VNNI; elsewhere it does nothing.
-        options.add_session_config_entry("session.x64quantprecision", "1")
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
