@@ -41,13 +41,16 @@ def raise_together(errors: Sequence[UserError]) -> None:
         raise CombinedUserError(errors)
 
 
-def check_fields(config: object, limits: Mapping[str, tuple[bool, str]], *, next_step: str) -> None:
+def check_fields(
+    config: object, limits: Mapping[str, tuple[bool, str]], *, next_step: str, within: str = ""
+) -> None:
     """Refuse a configuration with fields out of their limits, naming all of these at once.
 
     Args:
         config: The configuration.
         limits: Field → whether its value is allowed, and what is.
         next_step: What the user can do.
+        within: Stands before the field's name, such as "masks.".
 
     Raises:
         UserError: If a value is not allowed.
@@ -62,7 +65,10 @@ def check_fields(config: object, limits: Mapping[str, tuple[bool, str]], *, next
     raise_together(
         [
             UserError(
-                where=name, found=str(getattr(config, name)), allowed=allowed, next_step=next_step
+                where=f"{within}{name}",
+                found=str(getattr(config, name)),
+                allowed=allowed,
+                next_step=next_step,
             )
             for name, (is_valid, allowed) in limits.items()
             if not is_valid

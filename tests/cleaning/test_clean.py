@@ -183,6 +183,14 @@ def reference(data: Path) -> tuple[FloatArray, Labels]:
     return saved["embedding"], a_table(np.unique(names, return_inverse=True)[1].astype(np.int64))
 
 
+def test_a_clean_table_stays_as_it_is_though_some_of_its_images_are_hard() -> None:
+    embedding, labels = people(spread=1.2)
+    config = CleanConfig(intra_threshold=-1.0, merge=False, relabel_threshold=0.0)
+    result = clean(labels, embedding, config)
+    assert (result.fit.own.score < result.fit.own.strangers.max()).any()
+    assert len(result.changes) == 0
+
+
 def test_nothing_moves_where_the_wrong_images_show_strangers(real_data: Path) -> None:
     embedding, labels = reference(real_data)
     planted = plant_noise(labels, NoiseConfig(flips=0.0, splits=0.0))

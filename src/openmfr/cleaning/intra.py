@@ -144,21 +144,6 @@ def _score_strangers(
     return score[known], drawn[known]
 
 
-@dataclass(frozen=True, kw_only=True)
-class IntraThreshold:
-    """Where images are dropped, and what that is expected to do.
-
-    Attributes:
-        score: Images below it are dropped.
-        strangers_found: Share of strangers below it.
-        right_dropped: Estimated share of the right images below it.
-    """
-
-    score: float
-    strangers_found: float
-    right_dropped: float
-
-
 def find_intra_threshold(
     own: OwnScores,
     *,
@@ -166,7 +151,7 @@ def find_intra_threshold(
     right_dropped: float = 1.0,
     is_masked: BoolArray | None = None,
     masked: bool = False,
-) -> IntraThreshold:
+) -> float:
     """Find the score below which a share of strangers lies, and not too many right images.
 
     Args:
@@ -184,16 +169,11 @@ def find_intra_threshold(
     if is_masked is not None:
         strangers, score = strangers[own.is_masked_stranger == masked], score[is_masked == masked]
     if not strangers.size:
-        return IntraThreshold(score=-1.0, strangers_found=0.0, right_dropped=0.0)
+        return -1.0
     found = np.append(np.arange(0.0, strangers_found, _STEP), strangers_found)
     threshold = np.quantile(strangers, found)
     right = expect_right_dropped(score, strangers, threshold)
-    last = int(np.flatnonzero(right <= right_dropped)[-1])
-    return IntraThreshold(
-        score=float(threshold[last]),
-        strangers_found=float(found[last]),
-        right_dropped=float(right[last]),
-    )
+    return float(threshold[np.flatnonzero(right <= right_dropped)[-1]])
 
 
 def expect_right_dropped(

@@ -142,6 +142,8 @@ def find_moves(
     own = np.nan_to_num(own_score[asked].astype(np.float64), nan=-1.0)
     best = np.maximum(found[0].score[:, 0], found[1].score[:, 0])
     doubtful = is_doubtful[asked] | (best - own >= LEAST_LEAD)
+    if not doubtful.any():
+        return Moves.none()
     member = is_sure.copy()
     member[asked[doubtful]] = False
     asked, found = asked[doubtful], [ranked.where(doubtful) for ranked in found]

@@ -83,7 +83,7 @@ def fit_images(
                 is_masked=None if kind is None else labels.is_masked,
                 masked=bool(kind),
             )
-            threshold[labels.is_masked == kind if kind is not None else slice(None)] = found.score
+            threshold[labels.is_masked == kind if kind is not None else slice(None)] = found
     # An only image has no score, and nothing speaks against it.
     is_doubtful = labels.keep & (own.score < threshold)
     if spared is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
-from openmfr.errors import UserError, raise_together
+from openmfr.errors import UserError, check_fields, raise_together
 from openmfr.masking.bank import STYLE_WEIGHTS, MaskBank
 
 #: "rendered": in 3D, lit as the photo is. "flat": a picture laid over the photo, as 2D tools do.
@@ -104,18 +104,7 @@ class MaskConfig:
             "template_size": (32 <= self.template_size <= 2048, "32 to 2048"),
             "seed": (self.seed >= 0, "from 0"),
         }
-        raise_together(
-            [
-                UserError(
-                    where=f"masks.{name}",
-                    found=str(getattr(self, name)),
-                    allowed=allowed,
-                    next_step="correct the value",
-                )
-                for name, (is_valid, allowed) in limits.items()
-                if not is_valid
-            ]
-        )
+        check_fields(self, limits, next_step="correct the value", within="masks.")
 
     @property
     def needs_geometry(self) -> bool:

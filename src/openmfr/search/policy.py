@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openmfr.errors import UserError, raise_together
+from openmfr.errors import check_fields
 from openmfr.search.space import Option
 
 
@@ -56,18 +56,7 @@ class PolicyConfig:
             "entropy_bonus": (self.entropy_bonus >= 0, "from 0"),
             "baseline_decay": (0 <= self.baseline_decay < 1, "from 0 to below 1"),
         }
-        raise_together(
-            [
-                UserError(
-                    where=f"policy.{name}",
-                    found=str(getattr(self, name)),
-                    allowed=allowed,
-                    next_step="leave it out",
-                )
-                for name, (is_valid, allowed) in limits.items()
-                if not is_valid
-            ]
-        )
+        check_fields(self, limits, next_step="leave it out", within="policy.")
 
 
 @dataclass(frozen=True)

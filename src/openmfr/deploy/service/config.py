@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openmfr.errors import UserError, raise_together
+from openmfr.errors import check_fields
 from openmfr.workers import usable_cpus
 
 MIB = 2**20
@@ -38,17 +38,9 @@ class ServiceConfig:
     def __post_init__(self) -> None:
         least = {"workers": 0, "places": 1, "max_batch": 1, "max_pixels": 1, "burst": 1}
         above = ("max_body_mib", "timeout_s", "rate")
-        faults = [
-            _fault(name, getattr(self, name), f"from {low}")
-            for name, low in least.items()
-            if getattr(self, name) < low
-        ]
-        faults += [
-            _fault(name, getattr(self, name), "above 0")
-            for name in above
-            if not 0 < getattr(self, name) < float("inf")
-        ]
-        raise_together(faults)
+        limits = {name: (getattr(self, name) >= low, f"from {low}") for name, low in least.items()}
+        limits |= {name: (0 < getattr(self, name) < float("inf"), "above 0") for name in above}
+        check_fields(self, limits, next_step="leave it out for the default", within="service.")
 
     @property
     def max_body(self) -> int:
@@ -59,12 +51,3 @@ class ServiceConfig:
     def worker_count(self) -> int:
         """How many workers that makes on this machine."""
         return self.workers or usable_cpus()
-
-
-def _fault(name: str, found: float, allowed: str) -> UserError:
-    return UserError(
-        where=f"service.{name}",
-        found=f"{found:g}",
-        allowed=allowed,
-        next_step="leave it out for the default",
-    )
