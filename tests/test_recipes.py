@@ -76,8 +76,13 @@ def test_a_row_of_the_papers_tables_changes_what_it_names(
     assert changes(f"paper_{row}") == expected
 
 
-@pytest.mark.parametrize("name", PAPER_TABLES)
-def test_a_row_of_the_papers_tables_passes_a_dry_run(name: str) -> None:
+@pytest.mark.parametrize("size", ["s", "m", "l"])
+def test_the_papers_own_networks_change_the_network_alone(size: str) -> None:
+    assert changes(f"paper_ridnet_{size}") == {"backbone.name": f"ridnet_{size}"}
+
+
+@pytest.mark.parametrize("name", [*PAPER_TABLES, "paper_ridnet_s"])
+def test_the_papers_trainings_pass_a_dry_run(name: str) -> None:
     lines = describe_plan(load_recipe(name), known_size("webface42m"), PAPER_RANKS)
     assert lines["ranks"] == "48, 94 images each"
     assert "images (94, 3, 112, 112), embeddings (94, 512)" in lines["shapes"]

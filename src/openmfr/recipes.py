@@ -129,6 +129,26 @@ def paper_resnext50() -> TrainConfig:
     return _paper_baseline("resnext50")
 
 
+def paper_ridnet_s() -> TrainConfig:
+    """`paper_cosface` with RIDNet-S, the network that the paper's search found (Table 7)."""
+    return _paper_ridnet("ridnet_s")
+
+
+def paper_ridnet_m() -> TrainConfig:
+    """`paper_cosface` with RIDNet-M, the paper's entry to the challenge (Table 1)."""
+    return _paper_ridnet("ridnet_m")
+
+
+def paper_ridnet_l() -> TrainConfig:
+    """`paper_cosface` with RIDNet-L, the paper's entry to the ongoing challenge (Table 8)."""
+    return _paper_ridnet("ridnet_l")
+
+
+def _paper_ridnet(name: str) -> TrainConfig:
+    paper = paper_cosface()
+    return replace(paper, backbone=replace(paper.backbone, name=name))
+
+
 def _paper_baseline(name: str) -> TrainConfig:
     paper = paper_cosface()
     return replace(paper, backbone=replace(paper.backbone, name=name, input_size=224))
@@ -240,6 +260,9 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
         paper_resnet50,
         paper_se_resnet50,
         paper_resnext50,
+        paper_ridnet_s,
+        paper_ridnet_m,
+        paper_ridnet_l,
     )
 } | PAPER_TABLES
 
