@@ -18,14 +18,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import subprocess
-import sys
 import time
 from typing import Any
 
-from reporting import Row, paired, report
+from reporting import Row, paired, report, run_side
 
 DIM, FMRS = 512, (1e-5, 1e-6, 1e-7)
 IMAGES_PER_PERSON = 57_715 / 2_478
@@ -91,18 +88,6 @@ def child(precision: str, images: int) -> dict[str, Any]:
     }
 
 
-def run(precision: str, images: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--side", precision]
-    command += ["--images", str(images)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    environment["OPENBLAS_NUM_THREADS"] = "1"
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{precision} ended with {done.returncode} (out of memory if −9)")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, within 50 s")
@@ -119,7 +104,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {precision: [] for precision in GOALS}
     for _ in range(rounds):
         for precision, results in runs.items():
-            results.append(run(precision, images))
+            results.append(run_side(__file__, precision, images=images))
     figures = [result["figures"] for results in runs.values() for result in results]
     if any(found != figures[0] for found in figures):
         raise SystemExit(f"the sides disagree: {figures}")

@@ -18,9 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 import tracemalloc
@@ -28,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from all_pairs import SHAPES, product_seconds
-from reporting import Row, paired, report
+from reporting import Row, paired, report, run_side
 
 DIM, THRESHOLD, IMAGES_PER_IDENTITY = 512, 0.6, 20.6
 GIB = 2**30
@@ -154,18 +151,6 @@ def intra(images: int, *, rounds: int) -> dict[str, Any]:
     return {"rates": rates, "peaks": list(peaks.items())}
 
 
-def run(side: str, size: int, rounds: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--side", side, "--size", str(size)]
-    command += ["--rounds", str(rounds)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    environment["OPENBLAS_NUM_THREADS"] = "1"
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{side} ended with {done.returncode} (out of memory if −9)")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def bound(what: str, allowed: float, found: float, unit: str, *, is_held: bool) -> Row:
     """A row for a figure that must not exceed what is allowed."""
     ratio = allowed / found
@@ -182,7 +167,7 @@ def bound(what: str, allowed: float, found: float, unit: str, *, is_held: bool) 
 
 
 def search_rows(count: int, rounds: int, *, is_held: bool) -> list[Row]:
-    runs = [run("search", count, 1) for _ in range(rounds)]
+    runs = [run_side(__file__, "search", size=count) for _ in range(rounds)]
     pairs = count * (count + 1) / 2 / 1e6
     goal = 1 / 1.3 if is_held else None
     what = f"{count:,} centres"
@@ -215,7 +200,7 @@ def search_rows(count: int, rounds: int, *, is_held: bool) -> list[Row]:
 
 
 def intra_rows(images: int, rounds: int, *, is_held: bool) -> list[Row]:
-    result = run("intra", images, rounds)
+    result = run_side(__file__, "intra", size=images, rounds=rounds)
     (few, peak_of_few), (many, peak) = result["peaks"]
     rows = [
         paired(

@@ -19,14 +19,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from reporting import Row, paired, report
+from reporting import Row, paired, report, run_side
 
 DIM, TOP, PROBES = 512, 10, 16
 #: How many times the time of reading it a search may take.
@@ -131,17 +128,6 @@ def child(precision: str, people: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def run(precision: str, people: int, rounds: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--side", precision]
-    command += ["--people", str(people), "--rounds", str(rounds)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{precision} ended with {done.returncode} (out of memory if −9)")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, within 50 s")
@@ -158,7 +144,7 @@ def main() -> None:
     rows: list[Row] = []
     digests = set()
     for precision in PRECISIONS:
-        found = run(precision, people, options.rounds)
+        found = run_side(__file__, precision, people=people, rounds=options.rounds)
         digests.add(found["digest"])
         size = found["bytes"] / 1e9
         rows.append(

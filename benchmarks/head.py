@@ -24,16 +24,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import resource
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reporting import Row, paired, report
+from reporting import Row, paired, report, run_side
 
 if TYPE_CHECKING:  # the parent process stays small: its children inherit its peak memory
     from torch import Tensor
@@ -237,17 +235,13 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
 
 def run(side: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run a side in a process of its own."""
-    command = [sys.executable, __file__, "--side", side]
-    for name in ("identities", "batch", "steps", "baseline"):
-        command += [f"--{name}", str(getattr(options, name))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    if side == "plain_kept":
-        environment |= KEEP_PAGES
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{side} ended with {done.returncode} (out of memory if −9)")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    names = ("identities", "batch", "steps", "baseline")
+    return run_side(
+        __file__,
+        side,
+        environment=KEEP_PAGES if side == "plain_kept" else None,
+        **{name: getattr(options, name) for name in names},
+    )
 
 
 def at_most(what: str, *, found: float, allowed: float, unit: str) -> Row:

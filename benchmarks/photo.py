@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from reporting import Row, arguments, paired, report
+from reporting import Row, arguments, paired, rate, report
 
 from openmfr.deploy.model import InputSpec, OnnxModel
 from openmfr.deploy.runtime import Recognizer
@@ -56,14 +55,6 @@ def make_photo() -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.clip(photo, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
-
-
-def rate(work: Callable[[], object], count: int) -> float:
-    """Calls per CPU second of this process, all its threads."""
-    start = time.process_time()
-    for _ in range(count):
-        work()
-    return count / (time.process_time() - start)
 
 
 def steps(recognizer: Recognizer, photo: bytes) -> dict[str, Callable[[], object]]:

@@ -8,9 +8,15 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+#: One thread, whatever the libraries would choose.
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,39 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, within 50 s")
     parser.add_argument("--json", metavar="PATH", help="write the rows there; - prints them last")
     return parser.parse_args()
+
+
+def rate(work: Callable[[], object], count: int) -> float:
+    """Calls per CPU second of this process, all its threads."""
+    start = time.process_time()
+    for _ in range(count):
+        work()
+    return count / (time.process_time() - start)
+
+
+def run_side(
+    script: str, side: str, *, environment: Mapping[str, str] | None = None, **options: object
+) -> dict[str, Any]:
+    """Run one side of a benchmark in a process of its own, on one thread.
+
+    Args:
+        script: The benchmark, which with `--side SIDE` prints what it measured as JSON, last.
+        side: Which side.
+        environment: Further variables.
+        options: Flags and their values.
+
+    Raises:
+        SystemExit: If it fails.
+    """
+    command = [sys.executable, script, "--side", side]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    variables = {**os.environ, **ONE_THREAD, **(environment or {})}
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{side} ended with {done.returncode} (out of memory if −9)")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def report(benchmark: str, rows: Sequence[Row], *, json_path: str | None) -> None:

@@ -303,6 +303,7 @@ def test_a_store_is_embedded_by_an_onnx_file_without_torch(tmp_path: Path) -> No
         ("embed w.onnx store out --input RGB,0,1 --device tpu", "allowed: cpu, cuda"),
         ("embed missing.onnx store out", "found nothing; allowed: an ONNX file"),
         ("embed store store out --input RGB,0,1", "for a checkpoint"),
+        ("embed store store out --runtime openvino", "openvino for a checkpoint"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_writes_nothing(

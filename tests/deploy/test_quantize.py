@@ -22,7 +22,7 @@ from openmfr.deploy import export as exporting
 from openmfr.deploy.engine import OnnxRuntime
 from openmfr.deploy.int8_cost import Change, Int8Config, Int8Cost, split
 from openmfr.deploy.model import OnnxModel
-from openmfr.deploy.quantize import quantize
+from openmfr.deploy.quantize import quantize, with_pools
 from openmfr.deploy.ranges import STEPS, Histogram
 from openmfr.errors import CombinedUserError, UserError
 from openmfr.evaluation.intervals import Measured
@@ -238,13 +238,62 @@ def test_first_and_depthwise_layers_stay_float32_and_an_embedding_is_no_byte(
     assert list(scales["w3_scale"]) == [6]  # one for each output channel
     last = next(node for node in int8.graph.node if "embedding" in node.output)
     assert last.op_type == "Gemm"
-    onnx.save(model, tmp_path / "float32.onnx")
-    onnx.save(int8, tmp_path / "int8.onnx")
-    a, b = (
-        OnnxRuntime(tmp_path / name, threads=1).run(faces)["embedding"]
-        for name in ("float32.onnx", "int8.onnx")
-    )
+    a, b = (embeddings_of(graph, tmp_path / "m.onnx", faces) for graph in (model, int8))
     assert np.abs(a - b).max() < 0.03 * np.abs(a).max()
+
+
+def attention() -> onnx.ModelProto:
+    """`network` with its pointwise output weighed: by its own mean, and by a constant."""
+    model = network()
+    axes = numpy_helper.from_array(np.array([-1, -2]), "axes")
+    slope = numpy_helper.from_array(
+        np.linspace(0.5, 2, 6, dtype=np.float32)[:, None, None], "slope"
+    )
+    gate = numpy_helper.from_array(np.eye(6, dtype=np.float32)[:, :, None, None], "gate")
+    model.graph.initializer.extend([axes, slope, gate])
+    nodes = list(model.graph.node)
+    at = [node.name for node in nodes].index("relu3")
+    nodes[at].output[0] = "map"
+    nodes[at + 1 : at + 1] = [
+        helper.make_node("ReduceMean", ["map", "axes"], ["mean"], "mean", keepdims=1),
+        helper.make_node("Conv", ["mean", "gate"], ["weight"], "gate"),
+        helper.make_node("Mul", ["weight", "map"], ["weighed"], "weigh"),
+        helper.make_node("Mul", ["weighed", "slope"], ["f"], "sloped"),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def test_attention_computes_in_bytes_and_a_product_with_a_constant_does_not(tmp_path: Path) -> None:
+    faces = np.random.default_rng(1).integers(0, 256, (32, 4, 4, 3), np.uint8)
+    model = attention()
+    before = model.SerializeToString()
+    int8 = quantize(model, [faces])
+    assert model.SerializeToString() == before
+    made_by = {name: node.op_type for node in int8.graph.node for name in node.output}
+    inputs = {node.op_type + node.name: list(node.input) for node in int8.graph.node}
+    assert [made_by[name] for name in inputs["Mulweigh"]] == ["DequantizeLinear"] * 2
+    assert [made_by[name] for name in inputs["GlobalAveragePoolmean"]] == ["DequantizeLinear"]
+    assert "slope" in inputs["Mulsloped"]
+    assert "axes" not in {entry.name for entry in int8.graph.initializer}
+    a, b = (embeddings_of(graph, tmp_path / "m.onnx", faces) for graph in (model, int8))
+    assert np.abs(a - b).max() < 0.03 * np.abs(a).max()
+
+
+@pytest.mark.parametrize(("axes", "keepdims"), [([1, 2], 1), ([2], 1), ([2, 3], 0)])
+def test_a_mean_over_anything_but_a_map_stays_what_it_is(axes: list[int], keepdims: int) -> None:
+    model = attention()
+    (mean,) = (node for node in model.graph.node if node.name == "mean")
+    (entry,) = (entry for entry in model.graph.initializer if entry.name == "axes")
+    entry.CopyFrom(numpy_helper.from_array(np.array(axes), "axes"))
+    mean.attribute[0].i = keepdims
+    assert mean in with_pools(model).graph.node
+
+
+def embeddings_of(model: onnx.ModelProto, path: Path, faces: npt.NDArray[np.uint8]) -> FloatArray:
+    onnx.save(model, path)
+    return OnnxRuntime(path, threads=1).run(faces)["embedding"]
 
 
 def test_a_network_without_a_second_layer_has_nothing_to_quantize() -> None:

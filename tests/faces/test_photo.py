@@ -7,15 +7,17 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from openmfr.faces.photo import MAX_PIXELS, PhotoError, read_photo
+from openmfr.faces import photo as reading
+from openmfr.faces.photo import MAX_PASSES, MAX_PIXELS, PhotoError, read_photo
 
 GRADIENT = np.linspace(0, 255, 64 * 48 * 3).reshape(48, 64, 3).astype(np.uint8)
 
@@ -114,8 +116,76 @@ def test_of_an_animation_the_first_frame_is_taken() -> None:
     frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "green", "blue")]
     moving = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     photo = read_photo(moving)
-    assert "first of 3 frames" in photo.notes
+    assert "first of several frames" in photo.notes
     assert photo.pixels[20, 20].tolist() == [255, 0, 0]
+
+
+def test_of_a_thousand_pages_the_first_is_read_and_no_more_than_the_second_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at = []
+    load = ImageFileDirectory_v2.load
+
+    def watched(directory: ImageFileDirectory_v2, file: IO[bytes]) -> None:
+        looked_at.append(file.tell())
+        load(directory, file)
+
+    monkeypatch.setattr(ImageFileDirectory_v2, "load", watched)
+    photo = read_photo(tiff_of_pages(1_000))
+    assert photo.pixels.tolist() == [[[8, 8, 8]]]
+    assert "first of several frames" in photo.notes
+    assert len(set(looked_at)) <= 2
+
+
+def tiff_of_pages(pages: int) -> bytes:
+    """Grey pages of one pixel, whose value is 8; each page is 90 bytes of tags."""
+    tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (279, 1)]
+    out, size = bytearray(b"II*\0" + struct.pack("<II", 12, 8)), 6 + 12 * len(tags)
+    for page in range(1, pages + 1):
+        out += struct.pack("<H", len(tags))
+        out += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        out += struct.pack("<I", 12 + size * page if page < pages else 0)
+    return bytes(out)
+
+
+def progressive(**options: Any) -> bytes:
+    """A JPEG of ten passes, as the web has them."""
+    return encoded(Image.fromarray(GRADIENT), "JPEG", progressive=True, **options)
+
+
+def with_passes(passes: int) -> bytes:
+    """Repeat the last pass of a progressive JPEG, so that it has so many in all."""
+    whole = progressive()
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * (passes - whole.count(b"\xff\xda")) + whole[-2:]
+
+
+def test_jpegs_as_cameras_and_the_web_write_them_are_read() -> None:
+    thumbnail = encoded(Image.fromarray(GRADIENT), "JPEG")
+    whole = progressive(icc_profile=bytes(3_000_000))
+    segment = b"\xff\xe1" + (2 + len(thumbnail)).to_bytes(2, "big") + thumbnail
+    film = b"\xff\xda\0\2" * 10_000  # behind the picture, as phones append it
+    expected = read_photo(progressive()).pixels
+    for file in (whole, whole + film, whole[:2] + segment * 90 + whole[2:]):
+        np.testing.assert_array_equal(read_photo(file).pixels, expected)
+
+
+def test_a_jpeg_of_a_hundred_passes_is_read_and_one_of_more_never_reaches_a_decoder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read_photo(with_passes(MAX_PASSES)).pixels.shape == GRADIENT.shape
+    monkeypatch.setattr(reading, "_decode_jpeg", no_decoder)
+    monkeypatch.setattr(Image, "open", no_decoder)
+    for passes in (MAX_PASSES + 1, 50_000):
+        with pytest.raises(PhotoError, match=r"^damaged or incomplete: more passes"):
+            read_photo(with_passes(passes))
+    segments = b"\xff\xfe\0\2" * 50_000
+    with pytest.raises(PhotoError, match="or segments than any camera writes"):
+        read_photo(progressive()[:2] + segments + progressive()[2:])
+
+
+def no_decoder(*_arguments: object, **_options: object) -> None:
+    raise AssertionError("a decoder saw the file")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from openmfr.cli.recognizing import Declared, Runtime, open_model
+
 if TYPE_CHECKING:
     from openmfr.embed import Embedder
 
@@ -23,7 +25,8 @@ def main(
     batch_size: int = 128,
     precision: Precision | None = None,
     device: str | None = None,
-    declared: Annotated[str | None, tyro.conf.arg(name="input", metavar="SPEC")] = None,
+    declared: Declared = None,
+    runtime: Runtime = "onnxruntime",
 ) -> None:
     """Embed a store's faces; the same command in the same folder goes on where it stopped.
 
@@ -44,12 +47,13 @@ def main(
         declared: What the pixels mean to an ONNX file that openmfr did not write: COLOR,MEAN,STD,
             where each value becomes (value − MEAN) ÷ STD; or a JSON file that also has height,
             width, layout and dtype.
+        runtime: What runs an ONNX file; openvino must be installed, and computes on the CPU.
     """
     from openmfr.data.labels import Labels
     from openmfr.data.store import Store
     from openmfr.embed import embed_store
 
-    embedder = _open(model, precision=precision, device=device, declared=declared)
+    embedder = _open(model, precision=precision, device=device, declared=declared, runtime=runtime)
     embeddings = embed_store(
         embedder,
         Store(store),
@@ -62,14 +66,18 @@ def main(
 
 
 def _open(
-    model: Path, *, precision: Precision | None, device: str | None, declared: str | None
+    model: Path,
+    *,
+    precision: Precision | None,
+    device: str | None,
+    declared: str | None,
+    runtime: Runtime,
 ) -> Embedder:
     """Open an ONNX file without torch, or a checkpoint with it."""
     from openmfr.errors import UserError
 
     if model.suffix == ".onnx" or model.is_file():
         from openmfr.deploy.engine import choose_providers
-        from openmfr.deploy.model import OnnxModel, read_input
 
         if precision is not None:
             raise UserError(
@@ -78,8 +86,8 @@ def _open(
                 allowed="nothing: the file says it",
                 next_step="leave it out; openmfr export makes int8",
             )
-        spec = read_input(declared) if declared else None
-        return OnnxModel(model, spec=spec, providers=choose_providers(device or "cpu"))
+        providers = choose_providers(device or "cpu")
+        return open_model(model, declared=declared, runtime=runtime, providers=providers)
     from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
     from openmfr.device import choose_device
 
@@ -89,6 +97,13 @@ def _open(
             found=f"{declared} for a checkpoint",
             allowed="a declaration for an ONNX file",
             next_step="leave it out",
+        )
+    if runtime != "onnxruntime":
+        raise UserError(
+            where="--runtime",
+            found=f"{runtime} for a checkpoint",
+            allowed="a runtime for an ONNX file",
+            next_step="leave it out, or export the checkpoint first",
         )
     return CheckpointEmbedder(
         Checkpoint.open(model), device=choose_device(device), precision=precision or "float32"

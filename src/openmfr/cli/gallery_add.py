@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from openmfr.cli.recognizing import Declared, Runtime, open_model
+
 if TYPE_CHECKING:
     from openmfr.deploy.gallery import Gallery
     from openmfr.deploy.runtime import Recognizer
@@ -27,7 +29,8 @@ def main(
     force: bool = False,
     calibration: Path | None = None,
     encryption: bool = True,
-    declared: Annotated[str | None, tyro.conf.arg(name="input", metavar="SPEC")] = None,
+    declared: Declared = None,
+    runtime: Runtime = "onnxruntime",
 ) -> None:
     """Enrol people in a gallery, which is made if it is not there.
 
@@ -55,16 +58,16 @@ def main(
         encryption: With --no-encryption a gallery is made that everybody can read.
         declared: For a model that openmfr did not write: COLOR,MEAN,STD, such as RGB,127.5,127.5,
             or a JSON file.
+        runtime: What runs the network; openvino must be installed.
     """
     from openmfr.deploy.gallery import make_gallery, read_key
     from openmfr.deploy.mask_worn import MaskClassifier, said_of_masks
-    from openmfr.deploy.model import OnnxModel, read_input
     from openmfr.deploy.runtime import Recognizer
 
     is_masked = said_of_masks(masked=masked, bare=bare)
     found = _photos(photos, identity)
     recognizer = Recognizer(
-        OnnxModel(model, spec=read_input(declared) if declared else None),
+        open_model(model, declared=declared, runtime=runtime),
         masks=MaskClassifier() if is_masked is None else None,
     )
     opened = make_gallery(

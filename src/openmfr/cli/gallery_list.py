@@ -56,10 +56,15 @@ def main(
         return
     total = sum(person.images for person in people)
     how = "encrypted" if header.is_encrypted else "not encrypted"
-    print(f"{gallery}: {len(people):,} people, {total:,} images; model {header.model}; {how}")
+    held = f"{_count(len(people), 'person', 'people')}, {_count(total, 'image', 'images')}"
+    print(f"{gallery}: {held}; model {header.model}; {how}")
     width = max((len(person.identity) for person in people), default=0)
     for person in people:
         worn = f", {person.masked} masked" if person.masked else ""
         last = f"last {person.last_added_at}"
-        many = "" if person.images == 1 else "s"
-        print(f"  {person.identity:<{width}}  {person.images} image{many}{worn}; {last}")
+        images_held = _count(person.images, "image", "images")
+        print(f"  {person.identity:<{width}}  {images_held}{worn}; {last}")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

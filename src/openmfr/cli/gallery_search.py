@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from openmfr.cli.recognizing import Declared, Runtime, open_model
+
 if TYPE_CHECKING:
     from openmfr.deploy.gallery import Candidate
 
@@ -26,7 +28,8 @@ def main(
     fpir: float | None = None,
     keep_index: bool = False,
     encryption: bool = True,
-    declared: Annotated[str | None, tyro.conf.arg(name="input", metavar="SPEC")] = None,
+    declared: Declared = None,
+    runtime: Runtime = "onnxruntime",
     json: bool = False,
 ) -> None:
     """Find the people whom the face of a photo resembles most; of several faces the largest.
@@ -56,11 +59,11 @@ def main(
             key.
         declared: For a model that openmfr did not write: COLOR,MEAN,STD, such as RGB,127.5,127.5,
             or a JSON file.
+        runtime: What runs the network; openvino must be installed.
         json: Print it as JSON.
     """
     from openmfr.deploy.gallery import GalleryConfig, Limit, open_gallery, read_key
     from openmfr.deploy.mask_worn import MaskClassifier, is_worn, said_of_masks
-    from openmfr.deploy.model import OnnxModel, read_input
     from openmfr.deploy.runtime import Recognizer
     from openmfr.errors import UserError
     from openmfr.faces.photo import PhotoError
@@ -75,7 +78,7 @@ def main(
         config=GalleryConfig(keep_index=keep_index),
     )
     recognizer = Recognizer(
-        OnnxModel(model, spec=read_input(declared) if declared else None),
+        open_model(model, declared=declared, runtime=runtime),
         masks=MaskClassifier() if said is None else None,
     )
     opened.check_model(recognizer.model.fingerprint)
@@ -101,7 +104,7 @@ def main(
 
 def _print(photo: Path, images: int, found: list[Candidate], *, is_masked: bool) -> None:
     mask = ", a masked face" if is_masked else ""
-    print(f"{photo}{mask}: searched {images:,} images")
+    print(f"{photo}{mask}: searched {images:,} image{'' if images == 1 else 's'}")
     width = max((len(one.identity) for one in found), default=0)
     for rank, one in enumerate(found, start=1):
         line = f"{rank:3}  {one.identity:<{width}}  score {one.score:.3f} ({one.condition})"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from openmfr.cli.recognizing import Declared, Runtime
+
 if TYPE_CHECKING:
     from openmfr.deploy.latency import Latency, LatencyConfig
 
@@ -28,8 +30,8 @@ def main(
     runs: int = 100,
     profile: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
-    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
-    declared: Annotated[str | None, tyro.conf.arg(name="input", metavar="SPEC")] = None,
+    runtime: Runtime = "onnxruntime",
+    declared: Declared = None,
     json: bool = False,
 ) -> None:
     """Measure an ONNX file in a process of its own: median and 99th percentile, and peak memory.

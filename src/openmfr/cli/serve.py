@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from openmfr.cli.recognizing import Declared, Runtime, open_model
+
 
 def main(
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
@@ -24,7 +26,8 @@ def main(
     max_mib: float = 20.0,
     max_megapixels: float = 25.0,
     encryption: bool = True,
-    declared: Annotated[str | None, tyro.conf.arg(name="input", metavar="SPEC")] = None,
+    declared: Declared = None,
+    runtime: Runtime = "onnxruntime",
 ) -> None:
     """Answer over HTTP: compare two photos, enrol people, search for them.
 
@@ -54,11 +57,11 @@ def main(
         encryption: With --no-encryption a gallery without encryption is made or opened.
         declared: For a model that openmfr did not write: COLOR,MEAN,STD, such as RGB,127.5,127.5,
             or a JSON file.
+        runtime: What runs the network; openvino must be installed.
     """
     from openmfr.deploy.gallery import make_gallery, read_key
     from openmfr.deploy.gallery.opening import read_calibration
     from openmfr.deploy.mask_worn import MaskClassifier
-    from openmfr.deploy.model import OnnxModel, read_input
     from openmfr.deploy.runtime import Recognizer
     from openmfr.deploy.service import KeyRing, Service, ServiceConfig, make_app, server
     from openmfr.deploy.service.guard import is_of_this_machine
@@ -75,7 +78,7 @@ def main(
     )
     ring = KeyRing(keys) if keys is not None else None
     recognizer = Recognizer(
-        OnnxModel(model, spec=read_input(declared) if declared else None),
+        open_model(model, declared=declared, runtime=runtime),
         detectors=config.worker_count,
         max_pixels=config.max_pixels,
     )

@@ -39,7 +39,6 @@ from openmfr.deploy.input_spec import InputSpec, Pixels
 from openmfr.deploy.model import OnnxModel
 from openmfr.deploy.runtime import Recognizer
 from openmfr.errors import UserError, raise_together
-from openmfr.faces.detect import choose_face
 from openmfr.faces.photo import PhotoError, read_file
 
 #: Calls before the first that counts: memory is asked for, and layers choose their kernels.
@@ -267,12 +266,13 @@ def _photo_work(model: Path, config: LatencyConfig) -> Callable[[], Mapping[str,
         marks = [time.perf_counter()]
         pixels = recognizer.read(encoded)
         marks.append(time.perf_counter())
-        found = recognizer.detect(pixels)
+        face, _ = recognizer.detect_one(pixels)
         marks.append(time.perf_counter())
-        face = choose_face(found, width=pixels.shape[1], height=pixels.shape[0])
-        recognizer.embed_detected(pixels, [face])
+        aligned = recognizer.align(pixels, [face])
         marks.append(time.perf_counter())
-        steps = ("read", "detect", "align and embed")
+        recognizer.embed_aligned(aligned, [face])
+        marks.append(time.perf_counter())
+        steps = ("read", "detect", "align", "embed")
         return {step: 1e3 * float(np.diff(marks)[i]) for i, step in enumerate(steps)}
 
     return work

@@ -62,6 +62,35 @@ class EmbeddedFace:
     note: str = ""
     mask_worn: float | None = None
 
+    @classmethod
+    def of(
+        cls,
+        face: DetectedFace,
+        *,
+        aligned: UInt8Array,
+        embedding: Float32Array,
+        mask_worn: float | None = None,
+    ) -> EmbeddedFace:
+        """Join what was found with what the network made of it.
+
+        Args:
+            face: As the detector sees it.
+            aligned: Cut out, RGB, uint8, shape (S, S, 3).
+            embedding: Of any length; of length 0 it stays so.
+            mask_worn: How probably it wears a mask, or None.
+        """
+        length = float(np.linalg.norm(embedding))
+        return cls(
+            box=face.box,
+            landmarks=face.landmarks,
+            score=face.score,
+            embedding=embedding / np.float32(length or 1.0),
+            length=length,
+            aligned=aligned,
+            note=face.note,
+            mask_worn=mask_worn,
+        )
+
     @cached_property
     def quality(self) -> FaceQuality:
         """How well the face can be seen; measured when it is first asked for."""
@@ -133,13 +162,8 @@ class Recognizer:
                 photo from being read.
         """
         pixels = self.read(photo)
-        found = self.detect(pixels)
-        if not found:
-            raise PhotoError("no face found: the photo may be too dark, or the face too small")
-        if len(found) > 1 and not allow_several:
-            raise PhotoError(f"several faces: {len(found)}, where one is asked for")
-        face = choose_face(found, width=pixels.shape[1], height=pixels.shape[0])
-        return self.embed_detected(pixels, [face])[0]
+        face, _ = self.detect_one(pixels, allow_several=allow_several)
+        return self.embed_aligned(self.align(pixels, [face]), [face])[0]
 
     def faces(self, photo: PhotoSource) -> list[EmbeddedFace]:
         """Embed all faces of a photo, from the largest to the smallest; none is no error.
@@ -148,7 +172,8 @@ class Recognizer:
             PhotoError: If the photo is broken, no picture, or too large.
         """
         pixels = self.read(photo)
-        faces = self.embed_detected(pixels, self.detect(pixels))
+        found = self.detect(pixels)
+        faces = self.embed_aligned(self.align(pixels, found), found)
         return sorted(faces, key=lambda face: face_size(face.landmarks), reverse=True)
 
     def read(self, photo: PhotoSource) -> UInt8Array:
@@ -185,41 +210,57 @@ class Recognizer:
             except Exception as error:  # whatever a detector does on a strange picture
                 raise PhotoError(f"detector failed: {type(error).__name__}: {error}") from error
 
-    def embed_detected(
-        self, pixels: UInt8Array, found: Sequence[DetectedFace]
-    ) -> list[EmbeddedFace]:
-        """Embed faces of a decoded photo that were detected before, in their order."""
+    def detect_one(
+        self, pixels: UInt8Array, *, allow_several: bool = True
+    ) -> tuple[DetectedFace, int]:
+        """Find the face of a decoded photo; of several the largest central one.
+
+        Args:
+            pixels: RGB, uint8, shape (H, W, 3).
+            allow_several: Whether the photo may show others too.
+
+        Returns:
+            The face, and how many others there are.
+
+        Raises:
+            PhotoError: "no face found", "several faces", or if the detector fails.
+        """
+        found = self.detect(pixels)
         if not found:
-            return []
-        aligned = self.align(pixels, found)
-        embeddings = self.model.embed(aligned)
-        lengths = np.linalg.norm(embeddings, axis=1)
-        units = embeddings / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
-        masks_worn: Sequence[float | None] = [None] * len(found)
-        if self._masks is not None:
-            masks_worn = self._masks.worn(aligned).tolist()
-        return [
-            EmbeddedFace(
-                box=face.box,
-                landmarks=face.landmarks,
-                score=face.score,
-                embedding=unit,
-                length=float(length),
-                aligned=image,
-                note=face.note,
-                mask_worn=worn,
-            )
-            for face, image, unit, length, worn in zip(
-                found, aligned, units, lengths, masks_worn, strict=True
-            )
-        ]
+            raise PhotoError("no face found: the photo may be too dark, or the face too small")
+        if len(found) > 1 and not allow_several:
+            raise PhotoError(f"several faces: {len(found)}, where one is asked for")
+        face = choose_face(found, width=pixels.shape[1], height=pixels.shape[0])
+        return face, len(found) - 1
 
     def align(self, pixels: UInt8Array, found: Sequence[DetectedFace]) -> UInt8Array:
         """Cut detected faces out as the network takes them, RGB, uint8, shape (B, S, S, 3)."""
         size = self.model.face_size
-        return np.stack(
-            [align_face(pixels, face.landmarks, size, alignment=self._align) for face in found]
-        )
+        aligned = np.empty((len(found), size, size, 3), np.uint8)
+        for row, face in zip(aligned, found, strict=True):
+            row[:] = align_face(pixels, face.landmarks, size, alignment=self._align)
+        return aligned
+
+    def embed_aligned(
+        self, aligned: UInt8Array, found: Sequence[DetectedFace]
+    ) -> list[EmbeddedFace]:
+        """Embed faces that were detected and cut out before, in their order.
+
+        Args:
+            aligned: What `align` made of them, uint8 (B, S, S, 3).
+            found: The faces.
+        """
+        if not found:
+            return []
+        masks_worn: Sequence[float | None] = [None] * len(found)
+        if self._masks is not None:
+            masks_worn = self._masks.worn(aligned).tolist()
+        return [
+            EmbeddedFace.of(face, aligned=image, embedding=embedding, mask_worn=worn)
+            for face, image, embedding, worn in zip(
+                found, aligned, self.model.embed(aligned), masks_worn, strict=True
+            )
+        ]
 
 
 class _Pool:

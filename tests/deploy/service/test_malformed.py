@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +14,10 @@ from deploy.service.house import encoded, picture
 from deploy.service.malformed import KINDS, malformed
 from deploy.service.serving import PATIENCE, Server
 from deploy.service.test_api import problem
-from PIL import Image
 from toy_onnx import write_own
 
-from openmfr.deploy.service.screening import MAX_PASSES, check_file
-from openmfr.faces.photo import PhotoError
+from openmfr.deploy.service.screening import check_format
+from openmfr.faces.photo import MAX_PASSES, PhotoError
 
 #: What may be answered to a photo of any kind.
 ALLOWED = {
@@ -71,29 +69,22 @@ def test_ten_thousand_malformed_pictures_leave_the_process_as_it_was(tmp_path: P
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF"])
 def test_what_browsers_show_is_opened(kind: str) -> None:
-    check_file(encoded(picture(1), kind))
+    check_format(encoded(picture(1), kind))
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PPM", "JPEG2000"])
 def test_other_formats_are_not(kind: str) -> None:
     with pytest.raises(PhotoError, match="not a picture"):
-        check_file(encoded(picture(1), kind))
+        check_format(encoded(picture(1), kind))
 
 
-def test_jpegs_as_cameras_and_the_web_write_them_are_opened() -> None:
-    buffer = io.BytesIO()
-    profile, thumbnail = bytes(3_000_000), encoded(picture(2), "JPEG")
-    Image.fromarray(picture(1)).save(buffer, "JPEG", progressive=True, icc_profile=profile)
-    whole = buffer.getvalue()
-    check_file(whole)
-    check_file(whole + b"\xff\xda\0\2" * 10_000)  # a film after the picture, as phones append
-    segment = b"\xff\xe1" + (2 + len(thumbnail)).to_bytes(2, "big") + thumbnail
-    check_file(whole[:2] + segment * 90 + whole[2:])
-
-
-@pytest.mark.parametrize("passes", [MAX_PASSES, 50_000])
-def test_a_jpeg_of_more_passes_than_anybody_writes_is_refused(passes: int) -> None:
+def test_a_jpeg_of_more_passes_than_anybody_writes_is_refused_before_a_face_is_looked_for(
+    open_service: Open,
+) -> None:
+    client = open_service()
     whole = made._good("JPEG", 1)
     start = whole.rindex(b"\xff\xda")
-    with pytest.raises(PhotoError, match="passes"):
-        check_file(whole[:-2] + whole[start:-2] * passes + whole[-2:])
+    bomb = whole[:-2] + whole[start:-2] * MAX_PASSES + whole[-2:]
+    answer = client.post("/v1/search", files={"photo": ("a.jpg", bomb)})
+    assert problem(answer)["kind"] == "damaged_photo"
+    assert open_service.house.detector.seen == 0

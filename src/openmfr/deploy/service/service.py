@@ -26,11 +26,11 @@ from openmfr.deploy.service.batcher import Batcher
 from openmfr.deploy.service.config import ServiceConfig
 from openmfr.deploy.service.metrics import Metrics
 from openmfr.deploy.service.problems import Problem, of_photo
-from openmfr.deploy.service.screening import check_file
+from openmfr.deploy.service.screening import check_format
 from openmfr.deploy.service.threads import Door, Threads
 from openmfr.errors import UserError
 from openmfr.evaluation.calibration import Calibration
-from openmfr.faces.detect import DetectedFace, choose_face
+from openmfr.faces.detect import DetectedFace
 from openmfr.faces.photo import PhotoError
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -185,38 +185,24 @@ class Service:
             embedding = await self._network.embed(cut.aligned)
         except UserError as error:  # numbers that are not finite
             raise Problem("no_face", _NOTHING, field=field) from error
-        length = float(np.linalg.norm(embedding))
-        if length == 0:
-            raise Problem("no_face", _NOTHING, field=field)
-        face = EmbeddedFace(
-            box=cut.detected.box,
-            landmarks=cut.detected.landmarks,
-            score=cut.detected.score,
-            embedding=embedding / length,
-            length=length,
-            aligned=cut.aligned,
-            note=cut.detected.note,
-            mask_worn=cut.mask_worn,
+        face = EmbeddedFace.of(
+            cut.detected, aligned=cut.aligned, embedding=embedding, mask_worn=cut.mask_worn
         )
+        if face.length == 0:
+            raise Problem("no_face", _NOTHING, field=field)
         return SeenFace(face=face, width=cut.width, height=cut.height, others=cut.others)
 
     def _cut_out(self, photo: bytes, allow_several: bool) -> _CutFace:
-        check_file(photo)
+        check_format(photo)
         pixels = self.recognizer.read(photo)
-        height, width = pixels.shape[:2]
-        found = self.recognizer.detect(pixels)
-        if not found:
-            raise PhotoError("no face found: the photo may be too dark, or the face too small")
-        if len(found) > 1 and not allow_several:
-            raise PhotoError(f"several faces: {len(found)}, where one is asked for")
-        chosen = choose_face(found, width=width, height=height)
+        chosen, others = self.recognizer.detect_one(pixels, allow_several=allow_several)
         aligned = self.recognizer.align(pixels, [chosen])[0]
         return _CutFace(
             detected=chosen,
             aligned=aligned,
-            width=width,
-            height=height,
-            others=len(found) - 1,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            others=others,
             mask_worn=float(self._masks.worn(aligned[None])[0]) if self._masks else None,
         )
 
