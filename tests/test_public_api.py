@@ -11,17 +11,17 @@ import openmfr
 
 #: The public API. A name that leaves this list has warned for one minor release before.
 PUBLIC = """
-    AugmentConfig BackboneConfig Calibration Checkpoint CheckpointEmbedder CleanConfig CleanResult
-    Comparisons Demo DetectedFace Detector EmbeddedFace Embedder Embeddings ExportConfig
+    Architecture AugmentConfig BackboneConfig Calibration Checkpoint CheckpointEmbedder CleanConfig
+    CleanResult Comparisons Demo DetectedFace Detector EmbeddedFace Embedder Embeddings ExportConfig
     FaceQuality Gallery Geometry GeometryProvider Head HeadConfig IngestConfig IngestSummary
     InputSpec Labels Latency LatencyConfig MaskBank MaskConfig MaskTemplate Masked MaskedPairs
     Masker NewImage NoiseConfig OnnxModel OptimizerConfig PairList Pixels PlantedNoise Recognizer
     ScheduleConfig Store StoreWriter StyleWeights TrainConfig Trainer Training Traits UserError
     VerificationProtocol VerificationResult Wear __version__ align_face break_down build_backbone
     calibrate choose_device clean draw_wear embed_store evaluate export_checkpoint find_changes
-    find_faces fit_geometry ingest judge load_recipe make_gallery mask_photo measure
-    measure_difference measure_latency open_gallery plant_noise read_pairs render_mask render_store
-    run_demo sample_pairs synthesise write_verification_report
+    find_faces fit_geometry fuse ingest judge load_definition load_recipe make_gallery mask_photo
+    measure measure_difference measure_latency open_gallery plant_noise read_pairs render_mask
+    render_store run_demo sample_pairs synthesise write_verification_report
 """
 
 

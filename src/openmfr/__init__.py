@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from openmfr.masking.template import MaskTemplate
     from openmfr.masking.wear import Wear, draw_wear
     from openmfr.models import BackboneConfig, build_backbone
+    from openmfr.models.ridnet import Architecture, fuse, load_definition
     from openmfr.recipes import load_recipe
     from openmfr.synthetic.dataset import synthesise
     from openmfr.train import (
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Architecture",
     "AugmentConfig",
     "BackboneConfig",
     "Calibration",
@@ -138,8 +140,10 @@ __all__ = [
     "find_changes",
     "find_faces",
     "fit_geometry",
+    "fuse",
     "ingest",
     "judge",
+    "load_definition",
     "load_recipe",
     "make_gallery",
     "mask_photo",
@@ -206,6 +210,7 @@ _NAMES_OF = {
     "openmfr.masking.template": ("MaskTemplate",),
     "openmfr.masking.wear": ("Wear", "draw_wear"),
     "openmfr.models": ("BackboneConfig", "build_backbone"),
+    "openmfr.models.ridnet": ("Architecture", "fuse", "load_definition"),
     "openmfr.recipes": ("load_recipe",),
     "openmfr.synthetic.dataset": ("synthesise",),
     "openmfr.train": (

@@ -23,8 +23,12 @@ MARKS = {
     "geometry.json": "geometry",
     "fitting.json": "unfinished geometry",
     "pass.json": "cleaning pass",
+    "search.json": "search",
     "report.json": "report",
 }
+
+#: The best architecture in a search's folder.
+_FOUND = "best.json"
 
 #: How files of SQLite begin.
 _DATABASE = b"SQLite format 3\0"
@@ -38,7 +42,7 @@ def kind_of(path: Path) -> str:
 
     Returns:
         "store", "labels", "run", "checkpoint", "embeddings", "geometry", "calibration", "cleaning
-        pass", "report", "model", "gallery" or an unfinished one.
+        pass", "search", "report", "model", "gallery", "architecture" or an unfinished one.
 
     Raises:
         UserError: If nothing is there, or nothing that openmfr wrote.
@@ -49,6 +53,8 @@ def kind_of(path: Path) -> str:
         return "model"
     if path.is_file() and _describe_gallery(path):
         return "gallery"
+    if path.is_file() and path.suffix == ".json" and "architecture" in read_json(path, what="file"):
+        return "architecture"
     if find_calibration(path) is not None:
         return "calibration"
     for mark, kind in MARKS.items():
@@ -58,7 +64,8 @@ def kind_of(path: Path) -> str:
         where=str(path),
         found="nothing that openmfr wrote" if path.exists() else "nothing",
         allowed="a store, a labels.parquet, a geometry, a run, a checkpoint, embeddings, a "
-        "calibration, a cleaning pass, a report, an .onnx file or a gallery",
+        "calibration, a cleaning pass, a search, a report, an architecture, an .onnx file or a "
+        "gallery",
         next_step="check the path",
     )
 
@@ -74,11 +81,17 @@ def describe(path: Path) -> dict[str, str]:
         return {"kind": kind, **_describe_model(path)}
     if kind == "gallery":
         return _describe_gallery(path)
+    if kind == "architecture":
+        return {"kind": kind, **_describe_architecture(path)}
     if (calibration := find_calibration(path)) is not None:
         return describe_calibration(calibration)
     mark = next(mark for mark in MARKS if (path / mark).exists())
     content = read_json(path / mark, what=kind)
-    return {"kind": kind, **_flat(content)}
+    described = {"kind": kind, **_flat(content)}
+    if kind == "search" and (path / _FOUND).exists():
+        best = _describe_architecture(path / _FOUND)
+        described |= {f"best, {name}": value for name, value in best.items()}
+    return described
 
 
 def _describe_store(store: Store) -> dict[str, str]:
@@ -102,6 +115,33 @@ def _describe_gallery(path: Path) -> dict[str, str]:
     from openmfr.deploy.gallery.sqlite_file import describe_gallery
 
     return describe_gallery(path) or {}
+
+
+def _describe_architecture(path: Path) -> dict[str, str]:
+    from openmfr.models.ridnet import read_definition
+    from openmfr.search.parts import EMBEDDING_DIM, cost_of
+
+    definition = read_definition(path)
+    found, origin = definition.architecture, definition.origin
+    cost = cost_of(found)
+    described = {
+        "input": f"{found.input_size} × {found.input_size} pixels",
+        "stem": f"{found.stem} channels, stride {found.stem_stride}",
+    }
+    for number, stage in enumerate(found.stages, start=1):
+        count = "1 block" if stage.depth == 1 else f"{stage.depth} blocks"
+        blocks = "; ".join(map(str, stage.pattern))
+        shape = f"{stage.channels} channels, {stage.width} within"
+        described[f"stage {number}"] = f"{count} of {shape}: {blocks}"
+    return described | {
+        "neck": f"{found.neck} channels",
+        "multiply-adds": f"{cost.macs / 1e6:,.1f} M, with an embedding of {EMBEDDING_DIM}",
+        "parameters": f"{cost.params / 1e6:,.2f} M",
+        "fingerprint": found.fingerprint,
+        "found by": origin.command,
+        "seed": "none" if origin.seed is None else str(origin.seed),
+        "log": origin.log,
+    }
 
 
 def _describe_model(path: Path) -> dict[str, str]:

@@ -34,6 +34,8 @@ from openmfr.models.ridnet import (
     write_definition,
 )
 from openmfr.models.ridnet.network import PathLayers, SplitAttention
+from openmfr.recipes import load_recipe
+from openmfr.train.config import changed
 
 PLAIN = Block(paths=(Path(kernel="3", depth=2), Path(kernel="1", depth=2)))
 DENSE = Block(
@@ -254,3 +256,14 @@ def test_a_path_of_another_depth_is_refused(depth: int) -> None:
 def test_a_shipped_network_is_found_by_a_name_that_is_nearly_right() -> None:
     with pytest.raises(UserError, match="did you mean ridnet_s"):
         load_definition("ridnets")
+
+
+def test_a_file_that_a_search_wrote_is_a_network_by_its_path(tmp_path: FilePath) -> None:
+    path = tmp_path / "best.json"
+    origin = Origin(command="openmfr search run", seed=0, log="search.log")
+    write_definition(path, Definition(architecture=SMALL, origin=origin))
+    recipe = changed(load_recipe("tiny_real"), backbone=str(path))
+    assert recipe.backbone.architecture == SMALL
+    assert (recipe.backbone.input_size, recipe.backbone.embedding_dim) == (32, 256)
+    assert isinstance(build_backbone(recipe.backbone), RIDNet)
+    assert changed(recipe, backbone="mobilefacenet").backbone.architecture is None

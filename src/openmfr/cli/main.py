@@ -29,7 +29,7 @@ VERBS: dict[str, str] = {
     "train": "a recipe, a store and labels → a run with checkpoints",
     "embed": "a checkpoint or an ONNX file, and a store → embeddings",
     "clean": "labels and embeddings → cleaned labels: pass, rounds, diff, plant, judge",
-    "search": "an architecture and a target → a network that costs it: scale",
+    "search": "networks: found by a search (run), or made to cost what they may (scale)",
     "evaluate": "embeddings and a protocol → rates with intervals, and a report",
     "export": "a checkpoint → an ONNX file, float32 or int8, and its model card",
     "latency": "an ONNX file → time and memory, and whether limits hold",
@@ -52,6 +52,7 @@ EXTRAS: dict[str, str] = {
     "onnx": "export",
     "onnxscript": "export",
     "optuna": "search",
+    "sqlalchemy": "search",
     "cryptography": "gallery",
     **dict.fromkeys(
         ("fastapi", "starlette", "pydantic", "uvicorn", "python_multipart", "multipart"), "serve"

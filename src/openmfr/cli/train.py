@@ -62,7 +62,8 @@ def main(
         sample_rate: Share of the identities that take part in a step (Partial FC), instead of the
             recipe's.
         learning_rate: Peak rate for 256 images a step, instead of the recipe's.
-        backbone: Network, instead of the recipe's; also your own package.module:Class.
+        backbone: Network, instead of the recipe's; also your own package.module:Class, or the JSON
+            file of an architecture, such as openmfr search writes.
         precision: Of the backbone's arithmetic, instead of the recipe's.
         hold_out: Identities set aside to measure progress on, instead of the recipe's.
         seed: Of weights, order and augmentation, instead of the recipe's.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from openmfr.errors import UserError, nearest, raise_together
 from openmfr.models.iresnet import DEPTHS, IResNet
 from openmfr.models.mobilefacenet import MobileFaceNet
 from openmfr.models.resnet import ResNet
-from openmfr.models.ridnet import SHIPPED, Architecture, RIDNet, build_shipped
+from openmfr.models.ridnet import SHIPPED, Architecture, RIDNet, build_shipped, read_definition
 
 #: Our backbones by name. `tiny` is meant for one laptop: half the width, and strides early.
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
@@ -113,6 +114,28 @@ class BackboneConfig:
                 allowed="from 0 to below 1",
                 next_step="use 0.4 for large training sets and 0 for small ones",
             )
+
+
+def named_backbone(config: BackboneConfig, name: str) -> BackboneConfig:
+    """Take another network and keep the rest.
+
+    Args:
+        config: What to start from.
+        name: As `BackboneConfig.name`; or the JSON file of an architecture, such as a search wrote.
+            The images are then of the size that it was made for.
+
+    Raises:
+        UserError: If there is none of that name, or the file describes none.
+
+    Example:
+        >>> tiny = BackboneConfig(name="tiny", embedding_dim=256)
+        >>> named_backbone(tiny, "ridnet_xs").embedding_dim
+        256
+    """
+    if not name.endswith(".json"):
+        return replace(config, name=name, architecture=None)
+    found = read_definition(Path(name)).architecture
+    return replace(config, name=DESCRIBED, architecture=found, input_size=found.input_size)
 
 
 def build_backbone(config: BackboneConfig) -> nn.Module:

@@ -1,60 +1,23 @@
-"""Plots as SVG for a page: the same bytes for the same numbers, readable in light and dark.
+"""Plots of error rates, scores and training curves, as SVG for a page.
 
-matplotlib draws on a `Figure` of our own, so no global figure list or backend is touched. Colours
-leave as CSS variables of the page, with the light theme's colour as fall-back: one drawing serves
-both themes, and still shows when it is taken out of the page. Text stays text.
+The same bytes for the same numbers, readable in light and dark; see `openmfr.report.drawing`.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+
+from openmfr.report.drawing import DASHES, GRID, INK, SERIES, draw_legend, new_figure, style, to_svg
 
 FloatArray = npt.NDArray[np.floating]
 
-#: Colour in matplotlib → CSS variable of the page; each occurs nowhere else in a drawing.
-_INK, _SOFT, _GRID = "#1d1f23", "#5b6068", "#e3e4e6"
-_SERIES = ("#0b62c4", "#d1571f", "#2b8a3e", "#8250c4")
-_VARIABLES = {_INK: "ink", _SOFT: "soft", _GRID: "grid"} | {
-    colour: f"series-{i}" for i, colour in enumerate(_SERIES, start=1)
-}
-_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "font.family": ["DejaVu Sans"],
-    "text.color": _INK,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _SOFT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _SOFT,
-    "ytick.labelcolor": _SOFT,
-    "xtick.minor.visible": False,
-    "ytick.minor.visible": False,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.9,
-}
-_SIZE = (5.4, 3.7)
 _SMALL = (4.3, 2.7)
 
 #: Points of a curve that are drawn; more only make the page larger.
@@ -129,8 +92,8 @@ def det_plot(curves: Mapping[str, Curve]) -> str:
     Returns:
         An `<svg>` element.
     """
-    with _style("det"):
-        figure, axes = _figure()
+    with style("det"):
+        figure, axes = new_figure()
         lowest = 1.0
         for i, (name, curve) in enumerate(curves.items()):
             is_known = (curve.fmr >= curve.smallest_fmr) & (curve.fmr <= curve.largest_fmr)
@@ -146,7 +109,7 @@ def det_plot(curves: Mapping[str, Curve]) -> str:
         axes.set(xlabel="FMR: strangers taken for one person", ylabel="FNMR: people not recognised")
         _percent(axes, "xy")
         _finish_curves(axes, curves)
-        return _svg(figure, "det")
+        return to_svg(figure, "det")
 
 
 def roc_plot(curves: Mapping[str, Curve]) -> str:
@@ -158,8 +121,8 @@ def roc_plot(curves: Mapping[str, Curve]) -> str:
     Returns:
         An `<svg>` element.
     """
-    with _style("roc"):
-        figure, axes = _figure()
+    with style("roc"):
+        figure, axes = new_figure()
         lowest = 1.0
         for i, (name, curve) in enumerate(curves.items()):
             tar = 1 - curve.fnmr
@@ -172,7 +135,7 @@ def roc_plot(curves: Mapping[str, Curve]) -> str:
         axes.set_ylim(bottom, 1 + 0.02 * (1 - bottom) + 1e-4)
         _percent(axes, "xy")
         _finish_curves(axes, curves)
-        return _svg(figure, "roc")
+        return to_svg(figure, "roc")
 
 
 def score_histogram(
@@ -195,18 +158,18 @@ def score_histogram(
     Returns:
         An `<svg>` element.
     """
-    with _style(salt):
-        figure, axes = _figure()
+    with style(salt):
+        figure, axes = new_figure()
         low = min(float(genuine.min()), float(impostor.min()))
         high = max(float(genuine.max()), float(impostor.max()))
         bins = np.linspace(low, high if high > low else low + 1e-3, 61)
         for i, (name, scores) in enumerate(zip(names, (genuine, impostor), strict=True)):
             share = np.histogram(scores, bins)[0] / scores.size
-            axes.stairs(share, bins, fill=True, alpha=0.3, color=_SERIES[i])
-            axes.stairs(share, bins, color=_SERIES[i], linewidth=1.4, label=name)
+            axes.stairs(share, bins, fill=True, alpha=0.3, color=SERIES[i])
+            axes.stairs(share, bins, color=SERIES[i], linewidth=1.4, label=name)
         axes.set(xlabel="score (cosine similarity)", ylabel="share of each side", ylim=(0, None))
         _mark(axes, thresholds)
-        return _svg(figure, salt)
+        return to_svg(figure, salt)
 
 
 def threshold_plot(threshold: FloatArray, fmr: FloatArray, fnmr: FloatArray) -> str:
@@ -252,13 +215,13 @@ def shares_plot(
     Returns:
         An `<svg>` element.
     """
-    with _style(salt):
-        figure, axes = _figure()
+    with style(salt):
+        figure, axes = new_figure()
         for i, (name, share) in enumerate(shares.items()):
-            axes.plot(threshold, share, color=_SERIES[i], linestyle=_DASHES[i], label=name)
+            axes.plot(threshold, share, color=SERIES[i], linestyle=DASHES[i], label=name)
         axes.set(xlabel=labels[0], ylabel=labels[1], yscale=scale)
         _mark(axes, marks or {})
-        return _svg(figure, salt)
+        return to_svg(figure, salt)
 
 
 def calibration_plot(curves: Mapping[str, ScoreCurve]) -> str:
@@ -270,13 +233,13 @@ def calibration_plot(curves: Mapping[str, ScoreCurve]) -> str:
     Returns:
         An `<svg>` element.
     """
-    with _style("calibration"):
-        figure, axes = _figure()
+    with style("calibration"):
+        figure, axes = new_figure()
         for i, (name, curve) in enumerate(curves.items()):
             if curve.low.size:
                 _shade(axes, i, curve.score, curve.low, curve.high, least=curve.fmr[-1] / 10)
-            axes.step(curve.score, curve.fmr, where="post", color=_SERIES[i], label=name)
-            tail: dict[str, Any] = {"color": _SERIES[i], "linestyle": _DASHES[2], "linewidth": 1.2}
+            axes.step(curve.score, curve.fmr, where="post", color=SERIES[i], label=name)
+            tail: dict[str, Any] = {"color": SERIES[i], "linestyle": DASHES[2], "linewidth": 1.2}
             axes.plot(curve.tail_score, curve.tail_fmr, **tail)
         least = [rate for c in curves.values() for rate in (*c.fmr[-1:], *c.tail_fmr[-1:])]
         # Up to a rate of one half the scores tell nothing.
@@ -284,8 +247,8 @@ def calibration_plot(curves: Mapping[str, ScoreCurve]) -> str:
         axes.set(xlabel="score (cosine similarity)", ylabel="FMR", yscale="log")
         axes.set(ylim=(min(least) / 1.5, 1), xlim=(min(shown), 1))
         _percent(axes, "y")
-        _legend(axes)
-        return _svg(figure, "calibration")
+        draw_legend(axes)
+        return to_svg(figure, "calibration")
 
 
 def training_curves(
@@ -306,33 +269,22 @@ def training_curves(
         points = np.array([(row[x], row[name]) for row in rows if name in row and x in row])
         if not points.size:
             continue
-        with _style(name):
-            figure = Figure(figsize=_SMALL, layout="constrained")
-            axes = figure.add_subplot()
+        with style(name):
+            figure, axes = new_figure(_SMALL)
             step = max(1, len(points) // _MAX_POINTS)
             marker = "o" if len(points) <= _MARKED_POINTS else ""
-            axes.plot(*points[::step].T, color=_SERIES[0], marker=marker, markersize=3.5)
+            axes.plot(*points[::step].T, color=SERIES[0], marker=marker, markersize=3.5)
             axes.set_xlabel(x)
             axes.locator_params(axis="x", nbins=5)
-            drawings[label] = _svg(figure, name)
+            drawings[label] = to_svg(figure, name)
     return drawings
-
-
-def _style(name: str) -> AbstractContextManager[None]:
-    """Apply our settings for one drawing; the salt makes the element ids repeatable."""
-    return mpl.rc_context({**_STYLE, "svg.hashsalt": f"openmfr-{name}"})
-
-
-def _figure() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    return figure, figure.add_subplot()
 
 
 def _draw_curve(axes: Axes, name: str, curve: Curve, height: FloatArray, i: int) -> None:
     fmr = np.geomspace(curve.smallest_fmr, curve.largest_fmr, _MAX_POINTS)
     reached = height[np.searchsorted(-curve.fmr, -fmr * (1 + 1e-12))]  # at most this FMR
     firm = fmr >= curve.supported_fmr
-    style: dict[str, Any] = {"color": _SERIES[i], "linestyle": _DASHES[i]}
+    style: dict[str, Any] = {"color": SERIES[i], "linestyle": DASHES[i]}
     axes.plot(fmr[firm], reached[firm], label=name, **style)
     axes.plot(fmr[~firm], reached[~firm], linewidth=0.9, **style)
 
@@ -340,10 +292,10 @@ def _draw_curve(axes: Axes, name: str, curve: Curve, height: FloatArray, i: int)
 def _mark(axes: Axes, thresholds: Mapping[str, float]) -> None:
     """Finish a plot of shares with vertical lines."""
     for i, (name, threshold) in enumerate(thresholds.items()):
-        axes.axvline(threshold, color=_INK, linewidth=1.2, linestyle=_DASHES[i + 1], label=name)
+        axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=DASHES[i + 1], label=name)
     axes.margins(x=0)
     _percent(axes, "y")
-    _legend(axes)
+    draw_legend(axes)
 
 
 def _shade(
@@ -351,7 +303,7 @@ def _shade(
 ) -> None:
     """Draw intervals behind a curve; a logarithmic axis has no place for less than `least`."""
     ends = np.maximum(low, least), np.maximum(high, least)
-    axes.fill_between(x, *ends, color=_SERIES[i], alpha=0.15, linewidth=0)
+    axes.fill_between(x, *ends, color=SERIES[i], alpha=0.15, linewidth=0)
 
 
 def _positive(rate: FloatArray) -> FloatArray:
@@ -363,15 +315,10 @@ def _finish_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
     largest = max(curve.largest_fmr for curve in curves.values())
     axes.set_xlim(min(curve.smallest_fmr for curve in curves.values()), largest)
     supported = max(curve.supported_fmr for curve in curves.values())
-    axes.axvspan(0, supported, color=_GRID, alpha=0.45, linewidth=0, label="< 10 false matches")
+    axes.axvspan(0, supported, color=GRID, alpha=0.45, linewidth=0, label="< 10 false matches")
     if len(curves) == 1:
         axes.lines[0].set_label("_")
-    _legend(axes)
-
-
-def _legend(axes: Axes) -> None:
-    """Put the legend above the plot, where it hides nothing."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+    draw_legend(axes)
 
 
 def _percent(axes: Axes, which: str) -> None:
@@ -381,19 +328,3 @@ def _percent(axes: Axes, which: str) -> None:
     if "y" in which:
         axes.yaxis.set_major_formatter(formatter)
         axes.yaxis.set_minor_formatter(lambda *_: "")
-
-
-def _svg(figure: Figure, name: str) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg ") :]
-    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>", svg)
-    svg = svg.replace("xlink:href", "href")
-    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)  # several drawings on a page
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)  # the page chooses the font
-    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var(--{variable}, {colour})")
-    return svg

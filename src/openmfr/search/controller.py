@@ -6,7 +6,8 @@ they ended. So workers that share a storage share what was learnt, and none over
 update; a policy that lay in the storage lost 1 of 200 of them.
 
 All controllers decide about a whole architecture when its trial begins, and answer as
-`Space.build` asks:
+`Space.build` asks. Those of ours propose nothing twice, as long as they find something new: a score
+is the same however often it is asked for.
 
     study = open_study("search.log", space, controller("policy", space, seed=0))
     study.optimize(lambda trial: reward_of(ask(space, trial)), n_trials=100)
@@ -15,17 +16,27 @@ All controllers decide about a whole architecture when its trial begins, and ans
 from __future__ import annotations
 
 import random
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, PercentilePruner
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+)
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.pool import NullPool
 
 from openmfr.errors import UserError, nearest
 from openmfr.models.ridnet import Architecture
@@ -39,6 +50,12 @@ STUDY, _SPACE = "openmfr search", "openmfr.space"
 
 #: Regularised evolution: how many of the youngest live, and how many of them compete.
 _POPULATION, _TOURNAMENT = 32, 8
+
+#: How often a controller is asked for something new; a space may be tried out.
+_PROPOSALS = 20
+
+#: How often a database asks its workers for a sign of life, and how long it waits, in seconds.
+_HEARTBEAT, _PATIENCE = 30, 120
 
 
 def controller(kind: str, space: Space, *, seed: int) -> BaseSampler:
@@ -92,11 +109,10 @@ def open_study(storage: str | BaseStorage, space: Space, sampler: BaseSampler) -
     Raises:
         UserError: If another space was searched there.
     """
-    if isinstance(storage, str) and "://" not in storage:
-        storage = JournalStorage(JournalFileBackend(storage))
     study = optuna.create_study(
-        storage=storage,
+        storage=_open_storage(storage) if isinstance(storage, str) else storage,
         sampler=sampler,
+        pruner=_pruner(),
         study_name=STUDY,
         direction="maximize",
         load_if_exists=True,
@@ -112,6 +128,27 @@ def open_study(storage: str | BaseStorage, space: Space, sampler: BaseSampler) -
             next_step="name another storage, or give the space that was searched there",
         )
     return study
+
+
+def _open_storage(address: str) -> BaseStorage:
+    if "://" not in address:
+        return JournalStorage(JournalFileBackend(address))
+    # The driver that the gallery uses, too: SQLAlchemy's default was another one for long.
+    address = address.replace("postgresql://", "postgresql+psycopg://", 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, since 2021
+        return RDBStorage(
+            address,
+            engine_kwargs={"poolclass": NullPool},  # no connection idles while a candidate trains
+            heartbeat_interval=_HEARTBEAT,
+            grace_period=_PATIENCE,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        )
+
+
+def _pruner() -> BasePruner:
+    """Stops the worst quarter, once there is something to compare with."""
+    return PercentilePruner(75.0, n_startup_trials=16, n_min_trials=8)
 
 
 class SpaceSampler(BaseSampler):
@@ -139,7 +176,24 @@ class SpaceSampler(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Decide about all of a trial's architecture."""
         rng = random.Random(f"{self.seed} {trial.number}")
-        self._proposals[trial.number] = self.propose(_finished(study), rng)
+        finished, tried = finished_trials(study), self._tried(study)
+        for _ in range(_PROPOSALS):
+            proposal = self.propose(finished, rng)
+            if self._architecture(proposal) not in tried:
+                break
+        self._proposals[trial.number] = proposal
+
+    def _tried(self, study: Study) -> set[Architecture]:
+        """Architectures that have a value, or may get one."""
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        tried = set()
+        for trial in study.get_trials(deepcopy=False, states=states):
+            with suppress(KeyError):  # another process is just deciding about it
+                tried.add(self._architecture(trial.params))
+        return tried
+
+    def _architecture(self, made: Decisions) -> Architecture:
+        return self.space.build(lambda name, _: made[name])
 
     def sample_independent(
         self,
@@ -239,6 +293,11 @@ class PolicySampler(SpaceSampler):
         """Mean entropy of the last update's decisions, in nats; 0 before the first one."""
         return self._policy.entropy
 
+    @property
+    def updates(self) -> int:
+        """How often the policy has learnt."""
+        return len(self._learnt) // self.config.batch
+
     def _replay(self, finished: Sequence[FrozenTrial]) -> None:
         size = self.config.batch
         numbers = [trial.number for trial in finished[: len(finished) // size * size]]
@@ -251,7 +310,7 @@ class PolicySampler(SpaceSampler):
         self._learnt = numbers
 
 
-def _finished(study: Study) -> list[FrozenTrial]:
+def finished_trials(study: Study) -> list[FrozenTrial]:
     """Trials with a value, those that were stopped early too, in the order in which they ended."""
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     trials = study.get_trials(deepcopy=False, states=states)

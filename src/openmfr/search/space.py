@@ -12,11 +12,12 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Final
 
-from openmfr.config import to_dict
-from openmfr.errors import UserError, raise_together
-from openmfr.files import fingerprint
+from openmfr.config import from_dict, to_dict
+from openmfr.errors import UserError, nearest, raise_together
+from openmfr.files import fingerprint, read_json
 from openmfr.models.ridnet import KERNELS, Architecture, Block, Kernel, Path, Stage
 
 #: An answer to a decision.
@@ -264,3 +265,42 @@ NARROW: Final = Space(
         StageSpace(channels=320, widths=(96, 128, 160), depths=(1, 2, 3)),
     )
 )
+
+#: The same for a few hours on a laptop: a candidate is trained in half a minute. What is found is
+#: scaled afterwards, with its input.
+POCKET: Final = Space(
+    input_size=48,
+    stem=16,
+    stem_stride=2,
+    neck=32,
+    stages=(
+        StageSpace(channels=48, widths=(32, 48), depths=(1, 2)),
+        StageSpace(channels=96, widths=(32, 48, 64), depths=(1, 2, 3)),
+        StageSpace(channels=160, widths=(48, 64, 96), depths=(1, 2)),
+    ),
+)
+
+SPACES: Final = {"narrow": NARROW, "pocket": POCKET}
+
+
+def load_space(name: str) -> Space:
+    """Find a space by its name, or read it from a JSON file that has the fields of `Space`.
+
+    Raises:
+        UserError: If there is neither, or the file describes none.
+
+    Example:
+        >>> load_space("narrow").input_size
+        112
+    """
+    if name in SPACES:
+        return SPACES[name]
+    path = FilePath(name)
+    if path.suffix != ".json" and not path.exists():
+        raise UserError(
+            where="space",
+            found=name,
+            allowed=f"{', '.join(SPACES)}, or a JSON file",
+            next_step=nearest(name, SPACES),
+        )
+    return from_dict(Space, read_json(path, what="space", required=("stages",)), where=str(path))

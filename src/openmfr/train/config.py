@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from openmfr.errors import check_fields
 from openmfr.heads import HeadConfig
 from openmfr.masking.config import MaskConfig
-from openmfr.models import BackboneConfig
+from openmfr.models import BackboneConfig, named_backbone
 from openmfr.train.augment import AugmentConfig
 from openmfr.train.optimizer import OptimizerConfig
 from openmfr.train.schedule import ScheduleConfig
@@ -109,7 +109,7 @@ def changed(
         config: The recipe.
         epochs: Length of training; a warm-up is never longer.
         learning_rate: Peak rate for 256 images.
-        backbone: Name of the network.
+        backbone: Name of the network, or the JSON file of an architecture.
         sample_rate: Share of the identities that take part in a step.
         mask_probability: Of each image in each epoch.
         fields: Fields of `TrainConfig` itself.
@@ -123,7 +123,7 @@ def changed(
     if learning_rate is not None:
         fields["optimizer"] = replace(config.optimizer, learning_rate=learning_rate)
     if backbone is not None:
-        fields["backbone"] = replace(config.backbone, name=backbone)
+        fields["backbone"] = named_backbone(config.backbone, backbone)
     if sample_rate is not None:
         fields["head"] = replace(config.head, sample_rate=sample_rate)
     if mask_probability is not None:
