@@ -275,7 +275,7 @@ def training_curves(
             marker = "o" if len(points) <= _MARKED_POINTS else ""
             axes.plot(*points[::step].T, color=SERIES[0], marker=marker, markersize=3.5)
             axes.set_xlabel(x)
-            axes.locator_params(axis="x", nbins=5)
+            axes.locator_params(axis="x", nbins=5, integer=True)
             drawings[label] = to_svg(figure, name)
     return drawings
 

@@ -77,5 +77,6 @@ def progress_plot(rewards: Mapping[str, FloatArray]) -> str:
                 label=f"{name}: best so far",
             )
         axes.set(xlabel="candidates", ylabel="reward")
+        axes.locator_params(axis="x", integer=True)
         draw_legend(axes)
         return to_svg(figure, "progress")
