@@ -64,7 +64,7 @@ NO_CUT = -2.0
 _RUN = 512
 
 #: Pairs that are scored again at once: their rows stay in the caches.
-_RESCORED = 1_024
+_RESCORED = 2_048
 
 #: Candidates that a pool takes above twice its depth before it is sorted out.
 _SLACK = 65_536
