@@ -135,7 +135,7 @@ def main() -> None:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # of the quantizer, about every layer that it leaves
     names = ("iresnet50", "ridnet_xs") if options.quick else ("iresnet50", "iresnet100", "ridnet_m")
-    repeats, count = (3, 2) if options.quick else (12, 10)
+    repeats, count = (3, 2) if options.quick else (5, 4)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
