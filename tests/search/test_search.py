@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -348,34 +347,23 @@ def test_what_a_killed_worker_had_begun_is_done_by_another(
     assert candidate in done
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("psycopg")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pgserver = pytest.importorskip("pgserver")
-        server = pgserver.get_server(tmp_path_factory.mktemp("pg"))
-    yield server.get_uri()
-    server.cleanup()
-
-
 @pytest.mark.slow
 def test_workers_share_a_database(
-    begin: Begin, store: Store, tmp_path: Path, postgres: str
+    begin: Begin, store: Store, tmp_path: Path, postgres_url: str
 ) -> None:
     """Two folders, as on two machines; one worker of theirs was killed."""
-    killed_worker(store, tmp_path / "found", postgres)
-    first = begin(config(trials=6), storage=postgres)
+    killed_worker(store, tmp_path / "found", postgres_url)
+    first = begin(config(trials=6), storage=postgres_url)
     first.run()
-    second = begin(config(trials=20, controller="policy"), storage=postgres, out="elsewhere")
+    second = begin(config(trials=20, controller="policy"), storage=postgres_url, out="elsewhere")
     second.run()
     candidates = second.summary().candidates
     assert [found.controller for found in candidates] == ["random"] * 6 + ["policy"] * 14
     assert second.sampler._learnt == [found.trial for found in candidates[:16]]  # type: ignore[attr-defined]
-    assert postgres not in second.log
+    assert postgres_url not in second.log
     other = Space(stages=SPACE.stages[:1], kernels=("1", "3"), path_depths=(2,))
     with pytest.raises(UserError, match="a search of another space"):
-        begin(space=other, storage=postgres, out="third")
+        begin(space=other, storage=postgres_url, out="third")
 
 
 @pytest.mark.slow

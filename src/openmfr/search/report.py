@@ -45,7 +45,6 @@ class SearchSummary:
         candidates: All, in the order in which they were finished.
         reward: What they were rewarded with.
         cost: Of what: "macs" or "latency_ms".
-        notes: What a reader must know.
     """
 
     candidates: tuple[Candidate, ...]

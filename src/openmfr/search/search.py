@@ -20,7 +20,7 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from openmfr.config import to_dict
-from openmfr.errors import UserError, raise_together
+from openmfr.errors import UserError, check_fields
 from openmfr.files import (
     check_format_version,
     check_same_settings,
@@ -80,28 +80,15 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        faults = []
+        limits = {"trials": (self.trials >= 1, "from 1"), "seed": (self.seed >= 0, "from 0")}
+        check_fields(self, limits, next_step="leave it out")
         if (self.target_macs is None) == (self.target_ms is None):
-            faults.append(
-                UserError(
-                    where="target",
-                    found="none" if self.target_macs is None else "--target-macs and --target-ms",
-                    allowed="--target-macs or --target-ms",
-                    next_step="say what a network may cost",
-                )
+            raise UserError(
+                where="target",
+                found="none" if self.target_macs is None else "--target-macs and --target-ms",
+                allowed="--target-macs or --target-ms",
+                next_step="say what a network may cost",
             )
-        for name in ("trials", "seed"):
-            least = 1 if name == "trials" else 0
-            if getattr(self, name) < least:
-                faults.append(
-                    UserError(
-                        where=name,
-                        found=str(getattr(self, name)),
-                        allowed=f"from {least}",
-                        next_step="leave it out",
-                    )
-                )
-        raise_together(faults)
 
     @property
     def reward(self) -> Reward:
