@@ -40,7 +40,7 @@ from openmfr.evaluation.all_pairs.screen import (
     make_side,
     margin,
 )
-from openmfr.evaluation.comparisons import unit_vectors
+from openmfr.evaluation.comparisons import cosine_between
 from openmfr.run import progress
 from openmfr.workers import do_all
 
@@ -327,12 +327,8 @@ def _ranked(
     Returns:
         Centres and scores, shape (queries in `row`, count).
     """
-    score = np.empty(row.size)
-    for start in range(0, row.size, _ROWS):
-        part = slice(start, start + _ROWS)
-        a, b = unit_vectors(queries, row[part]), unit_vectors(centers, index[part])
-        score[part] = np.einsum("pd,pd->p", a, b)
-    score = np.where(index < 0, -np.inf, np.clip(score, -1, 1))
+    score = cosine_between(queries, row, centers, index)
+    score = np.where(index < 0, -np.inf, score)
     height = int(np.unique(row).size)
     order = np.lexsort((index, -score, row)).reshape(height, -1)[:, :count]
     return index[order], score[order]

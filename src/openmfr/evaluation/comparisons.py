@@ -20,9 +20,12 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 StrArray = npt.NDArray[np.str_]
 
-#: Pairs whose embeddings are gathered at once: few enough for a core's cache, where they take half
-#: the time.
-_CHUNK = 512
+#: Rows that are gathered at once: few enough for a core's cache, where they take a third of the
+#: time.
+CHUNK = 128
+
+#: Lengths whose products neither overflow nor lose digits.
+_SHORTEST, _LONGEST = 1e-100, 1e100
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,13 +102,21 @@ class VerificationProtocol(Protocol):
         ...
 
 
-def cosine_of_pairs(embedding: FloatArray, index_a: IntArray, index_b: IntArray) -> FloatArray:
+def cosine_of_pairs(
+    embedding: FloatArray,
+    index_a: IntArray,
+    index_b: IntArray,
+    *,
+    length: FloatArray | None = None,
+) -> FloatArray:
     """Score pairs of rows by the cosine of their angle, in float64.
 
     Args:
         embedding: Shape (N, D), of any length; may be memory-mapped.
         index_a: First row of each pair, shape (P,).
         index_b: Second row of each pair, shape (P,).
+        length: Length of every row that occurs, as `float64_rows` gives it, shape (N,); saves
+            half the time.
 
     Returns:
         Shape (P,), −1 to 1.
@@ -118,12 +129,54 @@ def cosine_of_pairs(embedding: FloatArray, index_a: IntArray, index_b: IntArray)
         >>> cosine_of_pairs(embedding, np.array([0, 0]), np.array([1, 2])).tolist()
         [1.0, 0.0]
     """
+    lengths = None if length is None else (length, length)
+    return cosine_between(embedding, index_a, embedding, index_b, lengths=lengths)
+
+
+def cosine_between(
+    first: FloatArray,
+    index_a: IntArray,
+    second: FloatArray,
+    index_b: IntArray,
+    *,
+    lengths: tuple[FloatArray, FloatArray] | None = None,
+) -> FloatArray:
+    """Score rows of one array with rows of another: `cosine_of_pairs` for two.
+
+    Args:
+        first: Shape (N, D).
+        index_a: First row of each pair, shape (P,).
+        second: Shape (M, D).
+        index_b: Second row of each pair, shape (P,).
+        lengths: Length of every row of either that occurs, shapes (N,) and (M,).
+
+    Returns:
+        Shape (P,), −1 to 1: the same bits whatever pairs are scored beside one.
+
+    Raises:
+        UserError: If a row is zero or not finite.
+    """
     score = np.empty(index_a.size)
-    for start in range(0, index_a.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        a, b = unit_vectors(embedding, index_a[part]), unit_vectors(embedding, index_b[part])
-        score[part] = np.einsum("pd,pd->p", a, b)
-    return np.clip(score, -1, 1)
+    for start in range(0, index_a.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        a, b = index_a[part], index_b[part]
+        if lengths is None:
+            (rows_a, length_a), (rows_b, length_b) = float64_rows(first, a), float64_rows(second, b)
+        else:
+            rows_a, rows_b = first[a].astype(np.float64), second[b].astype(np.float64)
+            length_a, length_b = lengths[0][a], lengths[1][b]
+        score[part] = to_cosine(np.einsum("pd,pd->p", rows_a, rows_b), length_a, length_b)
+    return score
+
+
+def to_cosine(product: FloatArray, length_a: FloatArray, length_b: FloatArray) -> FloatArray:
+    """Divide scalar products by both lengths; shapes as numpy broadcasts them.
+
+    Example:
+        >>> to_cosine(np.array([3.0]), np.array([5.0]), np.array([1.0])).tolist()
+        [0.6]
+    """
+    return np.clip(product / (length_a * length_b), -1, 1)
 
 
 def unit_vectors(embedding: FloatArray, index: IntArray) -> FloatArray:
@@ -143,9 +196,27 @@ def unit_vectors(embedding: FloatArray, index: IntArray) -> FloatArray:
         >>> unit_vectors(np.array([[3.0, 4.0]]), np.array([0])).tolist()
         [[0.6, 0.8]]
     """
+    rows, length = float64_rows(embedding, index)
+    rows /= length[:, None]
+    return rows
+
+
+def float64_rows(embedding: FloatArray, index: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Copy rows in float64, and measure them.
+
+    Args:
+        embedding: Shape (N, D), of any length; may be memory-mapped.
+        index: Which rows, shape (P,).
+
+    Returns:
+        The rows, shape (P, D), and the length of each, shape (P,).
+
+    Raises:
+        UserError: If a row is zero or not finite.
+    """
     rows = embedding[index].astype(np.float64)
     length = np.sqrt(np.einsum("pd,pd->p", rows, rows))
-    bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
+    bad = np.flatnonzero(~((length > _SHORTEST) & (length < _LONGEST)))
     if bad.size:
         raise UserError(
             where=f"embedding {index[bad[0]]}",
@@ -153,5 +224,4 @@ def unit_vectors(embedding: FloatArray, index: IntArray) -> FloatArray:
             allowed="finite vectors other than zero",
             next_step="embed the image (labels may have left it out), or check the model",
         )
-    rows /= length[:, None]
-    return rows
+    return rows, length

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from openmfr.evaluation.all_pairs.screen import (
     make_side,
     save_side,
 )
-from openmfr.evaluation.comparisons import Comparisons, unit_vectors
+from openmfr.evaluation.comparisons import Comparisons, to_cosine, unit_vectors
 from openmfr.evaluation.rates import check_fmrs
 from openmfr.run import progress
 from openmfr.workers import choose_workers, do_all, usable_cpus
@@ -57,6 +58,9 @@ _ROUNDING = 1 + 1e-12
 
 #: Rows that are sampled on each side to guess where the tail begins.
 _SAMPLED = 2_048
+
+#: Rows of one person that are multiplied at once: few, as half of a square block is for nothing.
+_GENUINE_ROWS = 12
 
 #: Pieces that each process's work is cut into, for the progress bar and an even load.
 _PIECES = 16
@@ -249,25 +253,33 @@ def _genuine(
     are the bits of `cosine_of_pairs`, at a fraction of its cost.
     """
     people = np.intersect1d(first.code, second.code)
-    scores, rows_a, rows_b = [np.empty(0)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    scores: list[FloatArray] = [np.empty(0)]
+    rows_a, rows_b = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     bounds = [np.searchsorted(s.code, people, side=e) for s in (first, second)
               for e in ("left", "right")]  # fmt: skip
     for start_a, end_a, start_b, end_b in zip(*(bound.tolist() for bound in bounds), strict=True):
         if is_same and end_a - start_a < 2:
             continue
-        index_a, index_b = first.index[start_a:end_a], second.index[start_b:end_b]
-        unit_a = unit_vectors(embedding, index_a)
-        unit_b = unit_a if is_same else unit_vectors(embedding, index_b)
-        for top in range(0, index_a.size, BLOCK_ROWS):
-            part = slice(top, top + BLOCK_ROWS)
-            score = np.einsum("id,jd->ij", unit_a[part], unit_b)
-            keep = np.ones(score.shape, dtype=np.bool_)
-            a, b = np.nonzero(np.triu(keep, 1 + top) if is_same else keep)
-            scores.append(np.clip(score[a, b], -1, 1))
-            rows_a.append(index_a[part][a])
-            rows_b.append(index_b[b])
+        a = embedding[first.index[start_a:end_a]].astype(np.float64)
+        b = a if is_same else embedding[second.index[start_b:end_b]].astype(np.float64)
+        for top in range(0, len(a), _GENUINE_ROWS):
+            left = top if is_same else 0
+            product = np.einsum("id,jd->ij", a[top : top + _GENUINE_ROWS], b[left:])
+            p, q = _pairs_of(*product.shape, is_same=is_same)
+            row_a, row_b = p + (start_a + top), q + (start_b + left)
+            scores.append(to_cosine(product[p, q], first.length[row_a], second.length[row_b]))
+            rows_a.append(first.index[row_a])
+            rows_b.append(second.index[row_b])
     rows = np.concatenate(rows_a), np.concatenate(rows_b)
     return _comparisons(np.concatenate(scores), *rows, identity, is_genuine=True)
+
+
+@lru_cache(maxsize=256)
+def _pairs_of(height: int, width: int, *, is_same: bool) -> tuple[IntArray, IntArray]:
+    """Rows and columns of a product; of a set with itself, those above the diagonal."""
+    keep = np.ones((height, width), dtype=np.bool_)
+    p, q = np.nonzero(np.triu(keep, 1) if is_same else keep)
+    return p, q
 
 
 def _highest(work: Work, impostors: int, *, workers: int) -> tuple[FloatArray, IntArray, IntArray]:

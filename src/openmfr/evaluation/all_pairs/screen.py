@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -44,7 +44,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.errors import UserError
-from openmfr.evaluation.comparisons import cosine_of_pairs, unit_vectors
+from openmfr.evaluation.comparisons import CHUNK, cosine_of_pairs, float64_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,9 +69,6 @@ _RESCORED = 2_048
 #: Candidates that a pool takes above twice its depth before it is sorted out.
 _SLACK = 65_536
 
-#: Rows that are normalised at once: they stay in the caches, too.
-_CHUNK = 256
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Side:
@@ -82,13 +79,18 @@ class Side:
         code: Identity of each as a number that both sides share, ascending, shape (M,).
         matrix: The unit rows in low precision, shape (M, D): float32, or int16 with the bits of
             bfloat16, which numpy does not know.
+        length: Length of each row of the embeddings in float64, shape (M,).
         error: Distance of each row of the matrix from the unit row in float64, shape (M,).
     """
 
     index: IntArray
     code: IntArray
     matrix: npt.NDArray[Any]
+    length: FloatArray
     error: FloatArray
+
+
+_COLUMNS = tuple(field.name for field in fields(Side))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -185,20 +187,21 @@ def make_side(
     # PyTorch's memory begins at a multiple of 64 bytes; numpy's does not, and products of bfloat16
     # took twice the time there.
     matrix = torch.empty(index.size, embedding.shape[1], dtype=getattr(torch, precision))
-    error = np.empty(index.size)
-    for start in range(0, index.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        unit = torch.from_numpy(unit_vectors(embedding, index[part]))
+    length, error = np.empty(index.size), np.empty(index.size)
+    for start in range(0, index.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        rows, length[part] = float64_rows(embedding, index[part])
+        unit = torch.from_numpy(rows).div_(torch.from_numpy(length[part, None]))
         matrix[part] = unit
-        error[part] = (matrix[part].double() - unit).norm(dim=1).numpy()
+        error[part] = unit.sub_(matrix[part]).norm(dim=1).numpy()
     bits = matrix.view(torch.int16) if precision == "bfloat16" else matrix
-    return Side(index=index, code=code, matrix=bits.numpy(), error=error)
+    return Side(index=index, code=code, matrix=bits.numpy(), length=length, error=error)
 
 
 def save_side(side: Side, folder: Path) -> Path:
     """Write a side for other processes to map; returns the folder."""
     folder.mkdir()
-    for name in ("index", "code", "matrix", "error"):
+    for name in _COLUMNS:
         np.save(folder / f"{name}.npy", getattr(side, name))
     return folder
 
@@ -280,6 +283,9 @@ def best_pairs(work: Work) -> Found:
         embedding = np.load(embedding, mmap_mode="r")
     first = _loaded(work.first)
     second = first if work.second is None else _loaded(work.second)
+    length = np.empty(len(embedding))
+    for side in (first, second):
+        length[side.index] = side.length
     pool = Pool(work.depth, work.cut)
     waiting: list[tuple[IntArray, IntArray]] = []
     count = 0
@@ -288,9 +294,9 @@ def best_pairs(work: Work) -> Found:
             waiting.append((a, b))
             count += a.size
             if count >= _RESCORED:
-                _rescore(embedding, waiting, pool)
+                _rescore(embedding, length, waiting, pool)
                 waiting, count = [], 0
-        _rescore(embedding, waiting, pool)
+        _rescore(embedding, length, waiting, pool)
     return Found(len(work.starts), *pool.tighten())
 
 
@@ -356,22 +362,23 @@ def _at_least(product: Tensor, low: float) -> tuple[IntArray, IntArray]:
     return row, left
 
 
-def _rescore(embedding: FloatArray, waiting: list[tuple[IntArray, IntArray]], pool: Pool) -> None:
+def _rescore(
+    embedding: FloatArray,
+    length: FloatArray,
+    waiting: list[tuple[IntArray, IntArray]],
+    pool: Pool,
+) -> None:
     """Give candidates their canonical scores."""
-    if not waiting:
-        return
-    a, b = (np.concatenate(side) for side in zip(*waiting, strict=True))
-    for start in range(0, a.size, _RESCORED):
-        part = slice(start, start + _RESCORED)
-        pool.add(cosine_of_pairs(embedding, a[part], b[part]), a[part], b[part])
+    if waiting:
+        a, b = (np.concatenate(side) for side in zip(*waiting, strict=True))
+        pool.add(cosine_of_pairs(embedding, a, b, length=length), a, b)
 
 
 def _loaded(side: Side | Path) -> Side:
     if isinstance(side, Side):
         return side
     # "c" lets PyTorch have the pages without a warning that they are read-only.
-    names = ("index", "code", "matrix", "error")
-    return Side(**{name: np.load(side / f"{name}.npy", mmap_mode="c") for name in names})
+    return Side(**{name: np.load(side / f"{name}.npy", mmap_mode="c") for name in _COLUMNS})
 
 
 def _tensor(matrix: npt.NDArray[Any]) -> Tensor:
