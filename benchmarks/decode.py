@@ -15,7 +15,8 @@ import simplejpeg
 from reporting import Row, arguments, paired, report
 
 from openmfr.data.labels import Labels
-from openmfr.data.loader import FaceDataset, Stream, StreamSampler, load_batches
+from openmfr.data.loader import FaceDataset, StreamSampler, load_batches
+from openmfr.data.order import Stream
 from openmfr.data.store import Store
 from openmfr.synthetic.dataset import synthesise
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from openmfr.data.labels import IntArray, Labels
-from openmfr.data.store import MANIFEST, Store
+from openmfr.data.store import MANIFEST, QUARANTINE, Store
 from openmfr.errors import UserError
 from openmfr.evaluation.calibration import describe_calibration, find_calibration
 from openmfr.files import read_json
@@ -95,14 +95,16 @@ def describe(path: Path) -> dict[str, str]:
 
 
 def _describe_store(store: Store) -> dict[str, str]:
-    names = [name for name in store.column("identity_name") if name is not None]
-    images, counts = len(store), np.unique(np.array(names, dtype=np.str_), return_counts=True)[1]
+    codes, names = store.coded_column("identity_name")
+    counts = np.bincount(codes[codes >= 0])
     described = {
-        "images": f"{images:,} of {store.image_size} × {store.image_size} pixels",
-        "identities": f"{len(counts):,}, {_spread(counts)}" if counts.size else "unknown",
+        "images": f"{len(store):,} of {store.image_size} × {store.image_size} pixels",
+        "identities": f"{len(names):,}, {_spread(counts)}" if names else "unknown",
         "columns": ", ".join(store.column_names),
         "fingerprint": store.fingerprint,
     }
+    if store.quarantined.size:
+        described["set aside"] = f"{store.quarantined.size:,} damaged images ({QUARANTINE})"
     return described | {f"made with {k}": str(v) for k, v in store.settings.items()}
 
 

@@ -8,6 +8,7 @@ length of every embedding (it tells how sure the network is); scores normalise i
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,8 @@ from openmfr.files import (
     write_json,
 )
 from openmfr.run import progress
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 META, ARRAY = "embeddings.json", "embeddings.npy"
@@ -137,7 +140,8 @@ def embed_store(
         embedder: What embeds.
         store: The images.
         out: Folder to write.
-        labels: Embed only the images that this table keeps; the others' rows are NaN.
+        labels: Embed only the images that this table keeps; the others' rows, and those of images
+            that were found damaged and set aside, are NaN.
         flip: Add the embedding of the mirrored image to each.
         batch_size: Images in each call of the embedder.
         decoders: Threads that decode ahead.
@@ -157,11 +161,19 @@ def embed_store(
         "model": embedder.fingerprint,
         "flip": flip,
     }
+    if store.quarantined.size:
+        logger.warning(
+            "%s: %s damaged images are set aside and get no embedding",
+            store.path,
+            f"{store.quarantined.size:,}",
+        )
+        settings["quarantined"] = fingerprint(store.quarantined.tobytes())
     if (out / META).exists():
         finished = Embeddings(out)
         check_same_settings(out, finished.settings, settings)
         return finished
     rows = labels.kept() if labels else np.arange(len(store))
+    rows = rows[~np.isin(rows, store.quarantined)]
     array, done = _begin(out, settings, (len(store), embedder.embedding_dim))
     with progress("embed", total=len(rows), unit="images", done=done) as advance:
         for chunk, images in _decoded(store, rows[done:], batch_size, decoders):

@@ -90,23 +90,11 @@ def test_an_index_outside_the_store_is_an_error(tmp_path: Path, index: int) -> N
         store.read(index)
 
 
-def test_one_flipped_bit_and_a_missing_shard_are_found(tmp_path: Path) -> None:
-    store = write_shards(tmp_path / "s", [0, 1, 2]).commit(shards=3)
-    assert store.check() == []
-    shard = tmp_path / "s" / "shard-000000.arrow"
-    damaged = bytearray(shard.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    shard.write_bytes(damaged)
-    (tmp_path / "s" / "shard-000002.arrow").unlink()
-    faults = Store(tmp_path / "s").check()
-    assert ["shard-000000" in faults[0], "missing" in faults[1]] == [True, True]
-
-
 def test_a_truncated_shard_is_a_clear_error(tmp_path: Path) -> None:
     write_shards(tmp_path / "s", [0]).commit(shards=1)
     shard = tmp_path / "s" / "shard-000000.arrow"
     shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"shard-000000\.arrow: found unreadable shard"):
+    with pytest.raises(UserError, match=r"shard-000000\.arrow: found an unreadable shard"):
         Store(tmp_path / "s").read(0)
 
 

@@ -128,7 +128,7 @@ def test_held_out_identities_are_never_trained_on(store: Store, tmp_path: Path) 
     made.fit()
     held_out = Labels.read(tmp_path / "run" / "held_out.parquet")
     steps = made.steps * TOY.batch_size
-    trained = set(made.stream.take(0, steps).tolist())
+    trained = set(made.order.draw(0, steps).images.tolist())
     assert len(held_out.kept_identities) == 4
     assert not trained & set(held_out.kept().tolist())
     assert trained | set(held_out.kept().tolist()) == set(range(len(store)))
@@ -258,7 +258,7 @@ def test_images_whose_embeddings_are_not_finite_are_named(store: Store, tmp_path
         return embeddings.index_fill(0, torch.tensor([3]), torch.nan)
 
     made.learner.forward = broken
-    image = made.stream.take(0, 16)[3]
+    image = made.order.draw(0, 16).images[3]
     with pytest.raises(UserError, match=f"of images {image} of the store"):
         made.step(0, images, identity)
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from openmfr.cleaning.changes import DROP, MERGE, MOVE, Vetoes, plain_reason, read_vetoes
 from openmfr.cleaning.clean import CleanResult, clean
@@ -17,7 +20,7 @@ from openmfr.cleaning.config import CleanConfig
 from openmfr.cleaning.report import write_pass_report
 from openmfr.cleaning.thresholds import Curve
 from openmfr.config import to_dict
-from openmfr.data.labels import Labels
+from openmfr.data.labels import DAMAGED, Labels
 from openmfr.data.store import Store
 from openmfr.distributed import Ranks
 from openmfr.embed import Embeddings
@@ -82,8 +85,11 @@ def run_pass(
         check_same_settings(out, read_pass(out)["settings"], settings)
         return Labels.read(out / LABELS)
     sources = [source or f"image {row}" for row, source in enumerate(store.column("source"))]
-    check_embeddings(embeddings.array, sources=sources, needed=labels.kept())
-    result = clean(labels, embeddings.array, config, vetoes=refused, ranks=ranks)
+    is_damaged = np.isin(np.arange(len(labels)), store.quarantined)
+    whole = labels.without(is_damaged, reason=DAMAGED) if is_damaged.any() else labels
+    check_embeddings(embeddings.array, sources=sources, needed=whole.kept())
+    result = clean(whole, embeddings.array, config, vetoes=refused, ranks=ranks)
+    result = replace(result, labels=replace(result.labels, parent=labels.fingerprint))
     if ranks is None or ranks.is_first:
         if out.exists():
             out.rmdir()  # it is empty, and a folder is put in place under a new name

@@ -15,6 +15,7 @@ def main(
     identities: int = 12,
     images: int = 10,
     check: bool = False,
+    repair: bool = False,
 ) -> None:
     """Say what a store, label table, run, checkpoint, embeddings, calibration or report is.
 
@@ -26,12 +27,16 @@ def main(
         identities: Identities on the sheet.
         images: Images of each identity, and in each row.
         check: Compare every shard of a store with its checksum; exit code 2 if one differs.
+        repair: Check, and set the damaged images aside: training, embedding and cleaning go on
+            without them. Once a shard was copied again, this takes its images back.
     """
     from openmfr.artefacts import describe
 
-    if sheet or check:
+    if sheet or check or repair:
         _check_store(path)
-    if check:
+    if repair:
+        _repair(path)
+    elif check:
         _check_shards(path)
     for name, value in describe(path).items():
         print(f"{name:<16} {value}")
@@ -54,21 +59,38 @@ def _check_store(path: Path) -> None:
 
 
 def _check_shards(path: Path) -> None:
+    from openmfr.data.damage import find_damage
     from openmfr.data.store import Store
     from openmfr.errors import UserError, raise_together
 
     raise_together(
         [
             UserError(
-                where=fault.partition(": ")[0],
-                found=fault.partition(": ")[2],
+                where=str(path / damage.file),
+                found=damage.found,
                 allowed="the bytes that the manifest describes",
-                next_step="make the store again, or copy it again",
+                next_step=f"copy it again, or set it aside: openmfr inspect {path} --repair",
             )
-            for fault in Store(path).check()
+            for damage in find_damage(Store(path))
         ]
     )
     print("check            every shard matches its checksum")
+
+
+def _repair(path: Path) -> None:
+    from openmfr.data.damage import find_damage, quarantine
+    from openmfr.data.store import Store
+
+    store = Store(path)
+    damaged = find_damage(store)
+    for damage in damaged:
+        print(f"damaged          {damage.file}: {damage.found}")
+    before = set(store.quarantined.tolist())
+    lost = quarantine(store, damaged)
+    back = len(before - set(lost.tolist()))
+    print(f"set aside        {lost.size:,} of {len(store):,} images")
+    if back:
+        print(f"taken back       {back:,} images")
 
 
 def _draw(path: Path, sheet: Path, *, identities: int, images: int) -> None:

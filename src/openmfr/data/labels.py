@@ -6,7 +6,7 @@ parent's fingerprint; undoing a step is going back to the parent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,8 @@ FORMAT_VERSION = 1
 LEAST_HELD_OUT = 4
 #: Reason of images that measure progress instead of training.
 HELD_OUT = "held out"
+#: Reason of images that were found damaged on the disk and set aside.
+DAMAGED = "damaged"
 _VERSION_KEY = b"openmfr.format_version"
 
 IntArray = npt.NDArray[np.int64]
@@ -93,14 +95,16 @@ class Labels:
     def from_identity(cls, identity: Sequence[int] | IntArray, *, store: Store) -> Labels:
         """Make a first table: everything known is kept, nothing is masked."""
         known = np.array(identity, dtype=np.int64)
+        keep = known >= 0
+        nothing = np.broadcast_to(np.array(""), known.shape)
         return cls(
             identity=known,
-            keep=known >= 0,
-            reason=np.where(known >= 0, "", "unknown identity"),
-            center_score=np.full(known.shape, np.nan, dtype=np.float32),
+            keep=keep,
+            reason=nothing if keep.all() else np.where(keep, "", "unknown identity"),
+            center_score=np.broadcast_to(np.float32(np.nan), known.shape),
             is_masked=np.zeros(known.shape, dtype=np.bool_),
-            mask_style=np.full(known.shape, ""),
-            group=np.full(known.shape, ""),
+            mask_style=nothing,
+            group=nothing,
             store_fingerprint=store.fingerprint,
         )
 
@@ -111,12 +115,11 @@ class Labels:
         If all names are numbers, as those of a RecordIO are, in the order of the numbers: a
         classifier that was trained on them elsewhere numbers its rows like that.
         """
-        names = store.column("identity_name")
-        known = sorted({name for name in names if name is not None})
-        if all(name.isdecimal() for name in known):
-            known.sort(key=int)
-        number = {name: i for i, name in enumerate(known)}
-        return cls.from_identity([number.get(name, -1) for name in names], store=store)
+        codes, names = store.coded_column("identity_name")
+        key = int if all(name.isdecimal() for name in names) else str
+        number = {name: i for i, name in enumerate(sorted(names, key=key))}
+        of_code = np.array([*(number[name] for name in names), -1])  # code −1 takes the last
+        return cls.from_identity(of_code[codes], store=store)
 
     def __len__(self) -> int:
         return int(self.identity.shape[0])
@@ -148,6 +151,8 @@ class Labels:
             reason: Why.
         """
         newly = drop & self.keep
+        if not newly.any():
+            return self.child()
         return self.child(
             keep=self.keep & ~drop, reason=np.where(newly, reason, self.reason).astype(np.str_)
         )
@@ -290,18 +295,49 @@ def _faults(table: pa.Table, name: str, path: Path | str) -> list[UserError]:
     return []
 
 
+#: Rows that are texts of Python at one time: 42 million would take 2 GB.
+_CHUNK = 2**20
+
+
 def _bytes_of(column: npt.NDArray[Any]) -> bytes:
-    if column.dtype.kind == "U":
-        return "\0".join(column.tolist()).encode()
-    return column.tobytes()
+    if column.dtype.kind != "U":
+        return column.tobytes()
+    if _is_constant(column):
+        return "\0".join([str(column[0])] * column.size).encode()
+    return b"\0".join("\0".join(part.tolist()).encode() for part in _parts(column))
 
 
-def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
-    array = pa.array(column.tolist(), pa.string()) if column.dtype.kind == "U" else pa.array(column)
-    return array.dictionary_encode() if column.dtype.kind == "U" else array
+def _to_arrow(column: npt.NDArray[Any]) -> pa.Array | pa.ChunkedArray:
+    if column.dtype.kind != "U":
+        return pa.array(column)
+    if _is_constant(column):
+        codes = np.zeros(column.size, dtype=np.int32)
+        return pa.DictionaryArray.from_arrays(codes, [str(column[0])])
+    text = pa.string()
+    parts = [pa.array(part.tolist(), text).dictionary_encode() for part in _parts(column)]
+    return pa.chunked_array(parts, pa.dictionary(pa.int32(), text))
+
+
+def _parts(column: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    return (column[start : start + _CHUNK] for start in range(0, column.size, _CHUNK))
+
+
+def _is_constant(column: npt.NDArray[Any]) -> bool:
+    """Whether one value stands in memory for all rows, as `np.broadcast_to` makes it."""
+    return column.strides == (0,) and column.size > 0
 
 
 def _from_arrow(name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    if name in _TEXT_COLUMNS:
-        return np.array(column.cast(pa.string()).to_pylist(), dtype=np.str_)
-    return np.array(column.to_numpy())
+    if name not in _TEXT_COLUMNS:
+        values = np.array(column.to_numpy())
+        if name == "center_score" and values.size and np.isnan(values).all():
+            return np.broadcast_to(values[0], values.shape)
+        return values
+    text = column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
+    coded = text.dictionary_encode().unify_dictionaries().combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):  # of an empty table
+        return np.empty(0, dtype=np.str_)
+    names = np.array(coded.dictionary.cast(pa.string()).to_pylist(), dtype=np.str_)
+    if names.size == 1:
+        return np.broadcast_to(names[0], (len(coded),))
+    return np.take(names, coded.indices.to_numpy())

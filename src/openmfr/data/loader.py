@@ -1,15 +1,13 @@
-"""Batches of decoded faces in an order that depends on seed, epoch and position alone.
+"""Batches of decoded faces, in an order that depends on seed, epoch and position alone.
 
-Training reads one endless stream: the epochs' permutations one after the other, cut into global
-batches. No batch is ever short and no image is dropped; a batch may straddle two epochs. Where the
-stream stands is a single number, so a run resumes in the middle of an epoch with any number of
-workers, and on any number of ranks.
+The order (`data.order`) is cut into global batches, and each rank decodes its share of every batch.
+No batch is ever short and no image is dropped; a batch may straddle two epochs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from openmfr.data.labels import IntArray, Labels
+from openmfr.data.order import Draw, Order
 from openmfr.data.store import Store, UInt8Array
 from openmfr.distributed import Ranks
 from openmfr.errors import UserError
@@ -25,68 +24,11 @@ from openmfr.errors import UserError
 Change = Callable[[UInt8Array, int, int], None]
 
 
-class Draw(NamedTuple):
-    """Images of a batch: which, and in which epoch, each of shape (B,), int64."""
-
-    images: IntArray
-    epochs: IntArray
-
-
-class Stream:
-    """An endless, shuffled order over the images of a training set.
-
-    Args:
-        images: Store indices of the training images, shape (N,).
-        seed: Two streams with one seed have one order.
-
-    Example:
-        >>> stream = Stream(np.array([10, 11, 12]), seed=0)
-        >>> sorted(stream.take(3, 3).tolist())
-        [10, 11, 12]
-    """
-
-    def __init__(self, images: IntArray, *, seed: int) -> None:
-        self.images = images
-        self.seed = seed
-        self._recent: dict[int, IntArray] = {}
-
-    def take(self, position: int, count: int) -> IntArray:
-        """Return the store indices at positions `position` to `position + count − 1`.
-
-        Args:
-            position: From 0; epoch e begins at e · N.
-            count: How many, from 1.
-
-        Returns:
-            Store indices, shape (count,). Within an epoch every image comes exactly once.
-        """
-        size = self.images.shape[0]
-        first, last = position // size, (position + count - 1) // size
-        epochs = [self._epoch(epoch) for epoch in range(first, last + 1)]
-        self._recent = dict(zip(range(first, last + 1), epochs, strict=True))
-        start = position - first * size
-        return (
-            np.concatenate(epochs)[start : start + count]
-            if len(epochs) > 1
-            else (epochs[0][start : start + count])
-        )
-
-    def draw(self, position: int, count: int) -> Draw:
-        """Return what `take` does, with the epoch of each image."""
-        epochs = np.arange(position, position + count) // self.images.shape[0]
-        return Draw(self.take(position, count), epochs)
-
-    def _epoch(self, epoch: int) -> IntArray:
-        if epoch in self._recent:
-            return self._recent[epoch]
-        return np.random.default_rng([self.seed, epoch]).permutation(self.images)
-
-
 class StreamSampler(Sampler[Draw]):
-    """Cuts a stream into this rank's batches.
+    """Cuts an endless order into this rank's batches.
 
     Args:
-        stream: The order.
+        order: The order.
         batch_size: Images of all ranks in each step, G; each gets its share of every batch.
         start_step: First step to serve.
         stop_step: The step before which to stop.
@@ -98,14 +40,14 @@ class StreamSampler(Sampler[Draw]):
 
     def __init__(
         self,
-        stream: Stream,
+        order: Order,
         *,
         batch_size: int,
         start_step: int,
         stop_step: int,
         ranks: Ranks | None = None,
     ) -> None:
-        self.stream = stream
+        self.order = order
         self.batch_size = batch_size
         self.steps = range(start_step, stop_step)
         self.share = (ranks or Ranks()).bounds(batch_size)
@@ -117,7 +59,7 @@ class StreamSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         for step in self.steps:
             first, last = self.share
-            yield self.stream.draw(step * self.batch_size + first, last - first)
+            yield self.order.draw(step * self.batch_size + first, last - first)
 
 
 class FaceDataset:

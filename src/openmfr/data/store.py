@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +43,9 @@ MANIFEST = "manifest.json"
 #: Stands in an unfinished store, so that a repeated run knows its own.
 SETTINGS = "settings.json"
 
+#: Lists the images that `data.damage` found damaged: they count as if they were not there.
+QUARANTINE = "quarantine.json"
+
 #: Columns that every store has: the encoded image, where it came from, and who the source says
 #: it is (null where the source does not say).
 SCHEMA = pa.schema(
@@ -51,10 +56,14 @@ SCHEMA = pa.schema(
     ]
 )
 
+#: Column of each image's checksum (CRC-32); stores of earlier versions have none.
+CHECKSUM = "crc32"
+
 #: Column of a store whose faces were given masks: the style, null without one.
 MASK_STYLE = "mask_style"
 
 UInt8Array = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
 
 
 class Store:
@@ -98,14 +107,23 @@ class Store:
         self._starts: list[int] = list(
             accumulate((shard["images"] for shard in self._shards), initial=0)
         )
-        self._tables: dict[int, pa.Table] = {}
-        self._views: dict[int, tuple[list[int], memoryview]] = {}
+        self._views: dict[int, _View] = {}
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tables": {}, "_views": {}}
+        return self.__dict__ | {"_views": {}}
+
+    @cached_property
+    def quarantined(self) -> IntArray:
+        """Images that were found damaged and set aside, ascending; see `data.damage`."""
+        path = self.path / QUARANTINE
+        if not path.exists():
+            return np.empty(0, dtype=np.int64)
+        content = read_json(path, what="quarantine", required=("ranges",))
+        ranges = [np.arange(start, end) for start, end in content["ranges"]]
+        return np.concatenate([np.empty(0, dtype=np.int64), *ranges])
 
     def read(self, index: int) -> bytes:
         """Return the encoded bytes of one image.
@@ -117,7 +135,7 @@ class Store:
             IndexError: If the index is out of range.
             UserError: If the shard is missing or damaged.
         """
-        return bytes(self._view(index))
+        return bytes(self._view(index)[0])
 
     def decode(self, index: int, *, out: UInt8Array | None = None) -> UInt8Array:
         """Return one image as RGB, uint8, shape (H, W, 3).
@@ -128,19 +146,15 @@ class Store:
 
         Raises:
             IndexError: If the index is out of range.
-            UserError: If the shard or the image is damaged.
+            UserError: If the shard or the image is damaged, by a single bit even.
         """
+        encoded, checksum = self._view(index)
+        if checksum is not None and zlib.crc32(encoded) != checksum:
+            raise self._damaged(f"image {index}", "bytes that differ from their checksum")
         try:
-            return decode_image(self._view(index), out=out)
+            return decode_image(encoded, out=out)
         except (ValueError, OSError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(
-                where=f"{self.path}, image {index}",
-                found=f"an undecodable image ({error})",
-                allowed="a whole JPEG or PNG",
-                next_step="openmfr inspect --check lists damaged shards; make the store again",
-            ) from error
+            raise self._damaged(f"image {index}", f"an undecodable image ({error})") from error
 
     def column(self, name: str) -> list[Any]:
         """Return one source column of all images, for example `source` or `identity_name`.
@@ -158,12 +172,31 @@ class Store:
         tables = [self._table(shard) for shard in range(len(self._shards))]
         return [value for table in tables for value in table.column(name).to_pylist()]
 
+    def coded_column(self, name: str) -> tuple[IntArray, list[Any]]:
+        """Return a source column as numbers: at 42 million images, the values alone take 4 GB.
+
+        Args:
+            name: The column.
+
+        Returns:
+            For each image the place of its value, shape (N,), −1 where it has none; and the
+            distinct values, in the order in which they come.
+        """
+        place: dict[Any, int] = {}
+        codes = np.empty(len(self), dtype=np.int64)
+        for number, images in enumerate(self.shards):
+            coded = self._table(number).column(name).combine_chunks().dictionary_encode()
+            values = [place.setdefault(value, len(place)) for value in coded.dictionary.to_pylist()]
+            found = coded.indices.fill_null(-1).to_numpy()
+            codes[images.start : images.stop] = np.array([*values, -1])[found]
+        return codes, list(place)
+
     @property
     def column_names(self) -> list[str]:
         """Names of the source columns, the image's bytes left out."""
         if not self._shards:
             return [name for name in SCHEMA.names if name != "image"]
-        return [name for name in self._table(0).schema.names if name != "image"]
+        return [name for name in self._table(0).schema.names if name not in ("image", CHECKSUM)]
 
     @property
     def shards(self) -> list[range]:
@@ -176,50 +209,69 @@ class Store:
         table = self._table(shard)
         return {name: table.column(name).to_pylist() for name in self.column_names}
 
-    def check(self) -> list[str]:
-        """Compare every shard with its checksum.
+    @property
+    def manifest(self) -> Sequence[Mapping[str, Any]]:
+        """File, number of images and SHA-256 of each shard, in order."""
+        return self._shards
 
-        Returns:
-            One line for each shard that is missing or differs; empty if the store is whole.
-        """
-        faults = []
-        for shard in self._shards:
-            path = self.path / shard["file"]
-            if not path.exists():
-                faults.append(f"{path}: missing")
-            elif sha256_of_file(path) != shard["sha256"]:
-                faults.append(f"{path}: checksum differs from the manifest")
-        return faults
-
-    def _view(self, index: int) -> memoryview:
-        """Encoded bytes of one image, where the file is mapped."""
+    def _view(self, index: int) -> tuple[memoryview, int | None]:
+        """Encoded bytes of one image, where the file is mapped, and their checksum."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of a store with {len(self)} images")
         shard = bisect_right(self._starts, index) - 1
-        if shard not in self._views:
-            column = self._table(shard).column("image").chunk(0)
-            _, offsets, content = column.buffers()
-            self._views[shard] = (
-                np.frombuffer(offsets, np.int32).tolist(),
-                memoryview(content).cast("B"),
-            )
-        offsets, content = self._views[shard]
+        view = self._views.get(shard)
+        if view is None:
+            view = self._views[shard] = _View.of(self._table(shard))
         row = index - self._starts[shard]
-        return content[offsets[row] : offsets[row + 1]]
+        content = view.content[view.offsets[row] : view.offsets[row + 1]]
+        return content, None if view.checksums is None else view.checksums[row]
 
     def _table(self, shard: int) -> pa.Table:
-        if shard not in self._tables:
-            path = self.path / self._shards[shard]["file"]
-            try:
-                self._tables[shard] = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            except (OSError, pa.ArrowInvalid) as error:
-                raise UserError(
-                    where=str(path),
-                    found=f"unreadable shard ({error})",
-                    allowed="the file that the manifest names",
-                    next_step="openmfr inspect --check lists what is damaged; make the store again",
-                ) from error
-        return self._tables[shard]
+        entry = self._shards[shard]
+        path = self.path / entry["file"]
+        try:
+            table = open_shard(path)
+            if table.num_rows != entry["images"] or not {*SCHEMA.names} <= {*table.schema.names}:
+                raise pa.ArrowInvalid("other images than the manifest says")
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(entry["file"], f"an unreadable shard ({error})") from error
+        return table
+
+    def _damaged(self, what: str, found: str) -> UserError:
+        return UserError(
+            where=f"{self.path}, {what}",
+            found=found,
+            allowed="what was written",
+            next_step=f"copy it again, or set the damage aside: openmfr inspect {self.path} "
+            "--repair, then the same command again",
+        )
+
+
+class _View(NamedTuple):
+    """Where one shard's images lie in memory, without the objects that led there."""
+
+    offsets: memoryview
+    content: memoryview
+    checksums: memoryview | None
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _View:
+        _, offsets, content = table.column("image").chunk(0).buffers()
+        checksums = None
+        if CHECKSUM in table.schema.names:
+            checksums = memoryview(table.column(CHECKSUM).chunk(0).buffers()[1]).cast("I")
+        return cls(memoryview(offsets).cast("i"), memoryview(content).cast("B"), checksums)
+
+
+def open_shard(path: Path) -> pa.Table:
+    """Map a shard; the table outlives the file's handle, so that 20,000 of them need none.
+
+    Raises:
+        OSError: If there is no such file.
+        pa.ArrowException: If it is no Arrow file.
+    """
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
 
 
 class StoreWriter:
@@ -269,7 +321,9 @@ class StoreWriter:
             columns: Source columns, each as long as `images`; `source` and `identity_name` are
                 required, others are the caller's.
         """
+        self._seal_path(number).unlink(missing_ok=True)
         arrays: dict[str, pa.Array] = {"image": pa.array(images, pa.binary())}
+        arrays[CHECKSUM] = pa.array([zlib.crc32(image) for image in images], pa.uint32())
         for name, values in columns.items():
             field_type = SCHEMA.field(name).type if name in SCHEMA.names else None
             arrays[name] = pa.array(values, field_type)
@@ -280,6 +334,8 @@ class StoreWriter:
             pa.ipc.new_file(sink, batch.schema) as writer,
         ):
             writer.write_batch(batch)
+        # Here, where many processes write: summing up all shards at the end takes hours.
+        write_json(self._seal_path(number), self._seal(number))
 
     def commit(self, *, shards: int) -> Store:
         """Write the manifest: from now on the folder is a store.
@@ -303,12 +359,10 @@ class StoreWriter:
                     allowed=f"shards 0 to {shards - 1}",
                     next_step="run the same command again; it writes what is missing",
                 )
-            with pa.memory_map(str(path)) as source:
-                images = pa.ipc.open_file(source).read_all().num_rows
-            if images:
-                entries.append(
-                    {"file": path.name, "images": images, "sha256": sha256_of_file(path)}
-                )
+            seal = self._seal_path(number)
+            entry = read_json(seal, what="seal") if seal.exists() else self._seal(number)
+            if entry["images"]:
+                entries.append(entry)
         manifest = {
             "format_version": FORMAT_VERSION,
             "kind": "store",
@@ -319,11 +373,22 @@ class StoreWriter:
             "shards": entries,
         }
         write_json(self.path / MANIFEST, manifest)
+        for number in range(shards):
+            self._seal_path(number).unlink(missing_ok=True)
         (self.path / SETTINGS).unlink(missing_ok=True)
         return Store(self.path)
 
+    def _seal(self, number: int) -> dict[str, Any]:
+        """A shard's line in the manifest."""
+        path = self._shard_path(number)
+        images = open_shard(path).num_rows
+        return {"file": path.name, "images": images, "sha256": sha256_of_file(path)}
+
     def _shard_path(self, number: int) -> Path:
         return self.path / f"shard-{number:06d}.arrow"
+
+    def _seal_path(self, number: int) -> Path:
+        return self.path / f"shard-{number:06d}.json"
 
 
 def finished_store(path: Path | str, *, settings: Mapping[str, Any]) -> Store | None:

@@ -28,7 +28,8 @@ from torch import Tensor
 from openmfr.checkpoint import embed_batch
 from openmfr.config import from_dict, to_dict
 from openmfr.data.labels import LEAST_HELD_OUT, Labels
-from openmfr.data.loader import Stream, training_identities
+from openmfr.data.loader import training_identities
+from openmfr.data.order import Stream
 from openmfr.data.store import Store
 from openmfr.distributed import Ranks
 from openmfr.embed import decode_batch
@@ -249,7 +250,7 @@ class Proxy:
             )
             stream = Stream(np.arange(count), seed=config.seed)
             for step in range(config.steps):
-                _step(learner, step, faces, stream.take(step * config.batch, config.batch))
+                _step(learner, step, faces, stream.draw(step * config.batch, config.batch).images)
                 if step + 1 not in config.look_steps:
                     continue
                 history.append((step + 1, self._measure(learner, faces)))

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from openmfr.data.order import Sampling
 from openmfr.errors import check_fields
 from openmfr.heads import HeadConfig
 from openmfr.masking.config import MaskConfig
@@ -16,6 +17,7 @@ from openmfr.train.schedule import ScheduleConfig
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 #: What a fine-tuning does with the checkpoint's prototypes. "same": take them; the labels must be
 #: those of the checkpoint. "extend": take them for the first identities, and draw the others, which
@@ -42,6 +44,8 @@ class TrainConfig:
             scales the loss.
         channels_last: Memory format of the backbone; faster wherever we measured.
         compile: Whether to compile the backbone (torch.compile).
+        sampling: What an epoch holds equally often. "images": each image once. "identities": each
+            identity, whether she has five images or five hundred.
         holdout_identities: Identities set aside to measure progress on; 0 for none.
         evaluate_epochs: Epochs between two measurements; the end is always measured.
         checkpoint_steps: Steps between two checkpoints.
@@ -62,6 +66,7 @@ class TrainConfig:
     precision: Precision = "float32"
     channels_last: bool = True
     compile: bool = False
+    sampling: Sampling = "images"
     holdout_identities: int = 0
     evaluate_epochs: float = 1.0
     checkpoint_steps: int = 500
@@ -76,6 +81,7 @@ class TrainConfig:
                 'from 1 with head.path="dense", only 1 with "fused"',
             ),
             "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
+            "sampling": (self.sampling in SAMPLINGS, ", ".join(SAMPLINGS)),
             "holdout_identities": (self.holdout_identities >= 0, "from 0"),
             "evaluate_epochs": (0 < self.evaluate_epochs < math.inf, "above 0, finite"),
             "checkpoint_steps": (self.checkpoint_steps >= 1, "from 1"),

@@ -43,7 +43,9 @@ class Holdout:
     def __init__(self, store: Store, labels: Labels, *, identities: int, seed: int) -> None:
         self.store = store
         self.training_labels = labels.hold_out(identities, seed=seed)
-        self.rows = np.flatnonzero(self.training_labels.is_held_out)
+        is_held_out = self.training_labels.is_held_out
+        is_held_out[store.quarantined] = False
+        self.rows = np.flatnonzero(is_held_out)
         self.identity = labels.identity[self.rows]
         everyone = np.ones(len(self.rows), dtype=np.bool_)
         self.pairs = sample_pairs(self.identity, everyone, pairs=PAIRS, seed=seed)

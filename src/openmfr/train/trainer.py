@@ -29,11 +29,11 @@ from openmfr.data.labels import Labels
 from openmfr.data.loader import (
     Change,
     FaceDataset,
-    Stream,
     StreamSampler,
     load_batches,
     training_identities,
 )
+from openmfr.data.order import order_of, training_images
 from openmfr.data.store import Store
 from openmfr.distributed import Ranks
 from openmfr.errors import UserError
@@ -105,8 +105,13 @@ class Trainer:
             labels = self.holdout.training_labels
         self.labels = labels
         self.identity = training_identities(labels)
-        self.stream = Stream(labels.kept(), seed=config.seed)
-        self.images = self.stream.images.shape[0]
+        self.order = order_of(
+            training_images(labels, store),
+            self.identity,
+            sampling=config.sampling,
+            seed=config.seed,
+        )
+        self.images = self.order.size
         self.steps = config.steps(self.images)
         self.learner = Learner(
             config,
@@ -196,7 +201,7 @@ class Trainer:
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Serve decoded batches from a step to the end: uint8 (B, H, W, 3), and classes (B,)."""
         sampler = StreamSampler(
-            self.stream,
+            self.order,
             batch_size=self.config.batch_size,
             start_step=first,
             stop_step=self.steps,
@@ -218,7 +223,7 @@ class Trainer:
         try:
             return self.learner.step(step, images, identity)
         except NotFiniteError as error:
-            batch = self.stream.take(step * self.config.batch_size, self.config.batch_size)
+            batch = self.order.draw(step * self.config.batch_size, self.config.batch_size).images
             concerned = ", ".join(str(index) for index in batch[error.rows][:10])
             raise self._diverged(
                 step, f"embeddings that are not finite, of images {concerned} of the store"

@@ -1,0 +1,201 @@
+"""In which order images are trained on: a matter of seed and position alone.
+
+Training reads one endless stream, cut into global batches. Where it stands is a single number, so a
+run goes on in the middle of an epoch on any number of ranks, and no image is seen twice or missed.
+An epoch is as many images as the training set has. By default it holds each of them once, shuffled
+over the whole set (not within a window, as readers of tar files do). Balanced over identities, it
+holds each identity equally often, whether she has five images or five hundred.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from openmfr.data.labels import IntArray, Labels
+from openmfr.data.store import Store
+from openmfr.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+#: "images": every image once in each epoch. "identities": every identity equally often.
+Sampling = Literal["images", "identities"]
+
+
+class Draw(NamedTuple):
+    """Images of a batch: which, and in which epoch, each of shape (B,), int64."""
+
+    images: IntArray
+    epochs: IntArray
+
+
+class Order(Protocol):
+    """An endless order over a training set."""
+
+    size: int
+
+    def draw(self, position: int, count: int) -> Draw:
+        """Return what stands at positions `position` to `position + count − 1`, from 0.
+
+        The same image with the same epoch stands at no two positions.
+        """
+        ...
+
+
+class Stream:
+    """Every image once in each epoch, in an order that is drawn anew for each.
+
+    Args:
+        images: Store indices of the training images, shape (N,).
+        seed: Two streams with one seed have one order.
+
+    Attributes:
+        size: N.
+
+    Example:
+        >>> stream = Stream(np.array([10, 11, 12]), seed=0)
+        >>> sorted(stream.draw(3, 3).images.tolist())
+        [10, 11, 12]
+    """
+
+    def __init__(self, images: IntArray, *, seed: int) -> None:
+        self.size = images.shape[0]
+        # numpy draws the same order for any type of number; an epoch of millions in half the memory
+        self._images = images.astype(_smallest(images))
+        self._seed = seed
+        self._recent: dict[int, npt.NDArray[np.integer]] = {}
+
+    def draw(self, position: int, count: int) -> Draw:
+        """Return store indices and epochs; epoch e begins at position e · N."""
+        first, last = position // self.size, (position + count - 1) // self.size
+        epochs = {epoch: self._epoch(epoch) for epoch in range(first, last + 1)}
+        self._recent = epochs
+        start = position - first * self.size
+        images = np.concatenate(
+            [
+                order[max(start - i * self.size, 0) : max(start + count - i * self.size, 0)]
+                for i, order in enumerate(epochs.values())
+            ]
+        )
+        numbers = np.arange(position, position + count) // self.size
+        return Draw(images.astype(np.int64), numbers)
+
+    def _epoch(self, epoch: int) -> npt.NDArray[np.integer]:
+        if epoch in self._recent:
+            return self._recent[epoch]
+        return np.random.default_rng([self._seed, epoch]).permutation(self._images)
+
+
+class BalancedStream:
+    """Every identity equally often; her images in turn, so that none is left out for long.
+
+    Identities come in rounds: each once, in an order that is drawn anew for each round. In her r-th
+    round an identity with n images shows the (r mod n)-th of them, in a drawn order, from a place
+    where she is drawn to begin.
+
+    Args:
+        images: Store indices of the training images, shape (N,).
+        identity: Who is on each, shape (N,).
+        seed: Two streams with one seed have one order.
+
+    Attributes:
+        size: N.
+
+    Example:
+        >>> stream = BalancedStream(np.arange(4), np.array([0, 0, 0, 1]), seed=0)
+        >>> stream.draw(0, 6).images.tolist().count(3)
+        3
+    """
+
+    def __init__(self, images: IntArray, identity: IntArray, *, seed: int) -> None:
+        self.size = images.shape[0]
+        rng = np.random.default_rng([seed, self.size])
+        shuffled = rng.permutation(self.size)
+        order = shuffled[np.argsort(identity[shuffled], kind="stable")]
+        self._images = images[order].astype(_smallest(images))
+        self._starts = np.flatnonzero(np.diff(identity[order], prepend=identity.min() - 1))
+        self._counts = np.diff(np.append(self._starts, self.size))
+        self._begin = rng.integers(self._counts)
+        self._seed = seed
+        self._recent: dict[int, IntArray] = {}
+
+    def draw(self, position: int, count: int) -> Draw:
+        """Return store indices, and for epochs the identities' rounds."""
+        places = np.arange(position, position + count)
+        rounds = places // self._counts.size
+        needed = range(int(rounds[0]), int(rounds[-1]) + 1)
+        self._recent = {number: self._round(number) for number in needed}
+        who = np.array(
+            [self._recent[number][place % self._counts.size]
+             for number, place in zip(rounds.tolist(), places.tolist(), strict=True)]
+        )  # fmt: skip
+        turn = (self._begin[who] + rounds) % self._counts[who]
+        return Draw(self._images[self._starts[who] + turn].astype(np.int64), rounds)
+
+    def _round(self, number: int) -> IntArray:
+        if number in self._recent:
+            return self._recent[number]
+        # A third number, so that no round is drawn as an epoch of `Stream` is.
+        return np.random.default_rng([self._seed, number, 1]).permutation(self._counts.size)
+
+
+def order_of(
+    images: IntArray, identity: IntArray, *, sampling: Sampling, seed: int
+) -> Stream | BalancedStream:
+    """Make the order that a configuration asks for.
+
+    Args:
+        images: Store indices of the training images, shape (N,).
+        identity: Who is on each image of the store.
+        sampling: What an epoch holds equally often.
+        seed: Of the order.
+    """
+    if sampling == "images":
+        return Stream(images, seed=seed)
+    return BalancedStream(images, identity[images], seed=seed)
+
+
+def training_images(labels: Labels, store: Store) -> IntArray:
+    """Images to train on: those that the table keeps, damaged ones replaced by others.
+
+    Each image that was set aside (see `data.damage`) gives its place to a whole one, drawn at
+    random: so the number of images, the steps and everyone else's place stay, and a run that met
+    the damage on its way goes on.
+
+    Args:
+        labels: Who is on each image, and which are kept.
+        store: The images.
+
+    Returns:
+        Store indices, shape (N,).
+
+    Raises:
+        UserError: If no whole image is left.
+    """
+    images = labels.kept()
+    is_lost = np.isin(images, store.quarantined)
+    if not is_lost.any():
+        return images
+    if is_lost.all():
+        raise UserError(
+            where=str(store.path),
+            found="damaged images only",
+            allowed="at least one that is whole",
+            next_step="copy the store again",
+        )
+    logger.warning(
+        "%s: %s damaged images are set aside; others take their places",
+        store.path,
+        f"{int(is_lost.sum()):,}",
+    )
+    drawn = np.random.default_rng(images.size).choice(images[~is_lost], int(is_lost.sum()))
+    images[is_lost] = drawn
+    return images
+
+
+def _smallest(images: IntArray) -> type[np.integer]:
+    """A type of number that holds all of them, of 4 bytes where that is enough."""
+    return np.int32 if images.size == 0 or images.max() <= np.iinfo(np.int32).max else np.int64
