@@ -6,9 +6,9 @@ parent's fingerprint; undoing a step is going back to the parent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,10 @@ class Labels:
     @cached_property
     def kept_identities(self) -> IntArray:
         """Identities with at least one kept image, ascending, shape (C,)."""
-        return np.unique(self.identity[self.keep])
+        identity = self.identity if self.keep.all() else self.identity[self.keep]
+        if identity.size and identity.max() < 4 * identity.size:  # counting needs no copy to sort
+            return np.flatnonzero(np.bincount(identity))
+        return np.unique(identity)
 
     def kept(self) -> IntArray:
         """Indices of the kept images, ascending."""
@@ -236,17 +239,9 @@ class Labels:
             UserError: If the file is missing, no Parquet, or no label table, or columns have other
                 types or gaps; these are named together.
         """
-        try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(
-                where=str(path),
-                found=f"no readable label table ({type(error).__name__})",
-                allowed="a labels.parquet that openmfr wrote",
-                next_step="check the path; openmfr ingest writes one beside its store",
-            ) from error
-        metadata = table.schema.metadata or {}
-        missing = sorted(set(_COLUMNS) - set(table.schema.names))
+        schema = _read(path, pq.read_schema)
+        metadata = schema.metadata or {}
+        missing = sorted(set(_COLUMNS) - set(schema.names))
         if missing or metadata.get(_VERSION_KEY) != str(FORMAT_VERSION).encode():
             raise UserError(
                 where=str(path),
@@ -254,8 +249,17 @@ class Labels:
                 allowed=f"the columns {', '.join(_COLUMNS)}, format version {FORMAT_VERSION}",
                 next_step="make the table again with openmfr ingest",
             )
-        raise_together([fault for name in _COLUMNS for fault in _faults(table, name, path)])
-        columns = {name: _from_arrow(name, table.column(name)) for name in _COLUMNS}
+        faults: list[UserError] = []
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for name in _COLUMNS:  # one at a time: in Arrow's form, texts take 4 bytes a row each
+            column = _read(path, partial(pq.read_table, columns=[name])).column(name)
+            found = _faults(column, name, path)
+            faults += found
+            if not found:
+                columns[name] = _from_arrow(name, column)
+            del column  # what Arrow needed goes back to the system
+            pa.default_memory_pool().release_unused()
+        raise_together(faults)
         return cls(
             **columns,
             store_fingerprint=metadata[b"openmfr.store"].decode(),
@@ -274,9 +278,21 @@ _TYPES = {
 }
 
 
-def _faults(table: pa.Table, name: str, path: Path | str) -> list[UserError]:
+def _read(path: Path | str, how: Callable[[Path | str], Any]) -> Any:
+    try:
+        return how(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            where=str(path),
+            found=f"no readable label table ({type(error).__name__})",
+            allowed="a labels.parquet that openmfr wrote",
+            next_step="check the path; openmfr ingest writes one beside its store",
+        ) from error
+
+
+def _faults(column: pa.ChunkedArray, name: str, path: Path | str) -> list[UserError]:
     """What another program may have made of a column."""
-    column, wanted = table.column(name), _TYPES[name]
+    wanted = _TYPES[name]
     found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     where, next_step = f"{path}, {name}", "make the table again with openmfr ingest"
     if found not in (wanted, pa.large_string() if wanted == pa.string() else wanted):
@@ -329,7 +345,7 @@ def _is_constant(column: npt.NDArray[Any]) -> bool:
 
 def _from_arrow(name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
     if name not in _TEXT_COLUMNS:
-        values = np.array(column.to_numpy())
+        values: npt.NDArray[Any] = column.to_numpy()
         if name == "center_score" and values.size and np.isnan(values).all():
             return np.broadcast_to(values[0], values.shape)
         return values
@@ -340,4 +356,5 @@ def _from_arrow(name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
     names = np.array(coded.dictionary.cast(pa.string()).to_pylist(), dtype=np.str_)
     if names.size == 1:
         return np.broadcast_to(names[0], (len(coded),))
-    return np.take(names, coded.indices.to_numpy())
+    decoded: npt.NDArray[Any] = names[coded.indices.to_numpy()]
+    return decoded

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from openmfr.data.labels import IntArray, Labels
+from openmfr.data.labels import Labels
 from openmfr.data.order import Draw, Order
 from openmfr.data.store import Store, UInt8Array
 from openmfr.distributed import Ranks
@@ -67,13 +68,15 @@ class FaceDataset:
 
     Args:
         store: The images.
-        identity: Identity of each image of the store, shape (N,), int64.
+        identity: Identity of each image of the store, shape (N,).
         change: What is done to each image once it is decoded; nothing by default.
     """
 
-    def __init__(self, store: Store, identity: IntArray, *, change: Change | None = None) -> None:
+    def __init__(
+        self, store: Store, identity: npt.NDArray[np.integer], *, change: Change | None = None
+    ) -> None:
         self.store = store
-        self.identity = torch.from_numpy(identity.astype(np.int64))
+        self.identity = identity
         self.change = change
 
     def decode(self, draw: Draw, *, out: UInt8Array | None = None) -> tuple[Tensor, Tensor]:
@@ -95,7 +98,8 @@ class FaceDataset:
             self.store.decode(index, out=pixels[row])
             if self.change is not None:
                 self.change(pixels[row], index, epoch)
-        return torch.from_numpy(pixels), self.identity[torch.from_numpy(draw.images)]
+        identity = self.identity[draw.images].astype(np.int64)
+        return torch.from_numpy(pixels), torch.from_numpy(identity)
 
 
 def load_batches(
@@ -134,6 +138,9 @@ def load_batches(
             images = images.pin_memory()
         yield images, identity
 
+
+#: Rows that are numbered at once: whole, the numbers of 42 million take 0.3 GiB more.
+_CHUNK = 2**20
 
 #: Batches that each worker decodes ahead of the one in use.
 _AHEAD = 2
@@ -193,14 +200,14 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def training_identities(labels: Labels) -> IntArray:
+def training_identities(labels: Labels) -> npt.NDArray[np.int32]:
     """Number the kept identities from 0 without gaps, as a classifier needs them.
 
     Args:
         labels: A table with at least two kept identities.
 
     Returns:
-        Shape (N,), int64: 0 to C − 1 for kept images, −1 for the others.
+        Shape (N,), int32: 0 to C − 1 for kept images, −1 for the others.
 
     Raises:
         UserError: If fewer than two identities are kept.
@@ -213,5 +220,9 @@ def training_identities(labels: Labels) -> IntArray:
             allowed="at least 2",
             next_step="training separates identities: ingest photos of more people",
         )
-    numbered = np.searchsorted(known, labels.identity)
-    return np.where(labels.keep, numbered, -1)
+    numbered = np.empty(len(labels), dtype=np.int32)
+    for start in range(0, len(labels), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        numbered[part] = np.searchsorted(known, labels.identity[part])
+    numbered[~labels.keep] = -1
+    return numbered

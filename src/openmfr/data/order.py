@@ -110,7 +110,7 @@ class BalancedStream:
         3
     """
 
-    def __init__(self, images: IntArray, identity: IntArray, *, seed: int) -> None:
+    def __init__(self, images: IntArray, identity: npt.NDArray[np.integer], *, seed: int) -> None:
         self.size = images.shape[0]
         rng = np.random.default_rng([seed, self.size])
         shuffled = rng.permutation(self.size)
@@ -143,7 +143,7 @@ class BalancedStream:
 
 
 def order_of(
-    images: IntArray, identity: IntArray, *, sampling: Sampling, seed: int
+    images: IntArray, identity: npt.NDArray[np.integer], *, sampling: Sampling, seed: int
 ) -> Stream | BalancedStream:
     """Make the order that a configuration asks for.
 
@@ -176,6 +176,8 @@ def training_images(labels: Labels, store: Store) -> IntArray:
         UserError: If no whole image is left.
     """
     images = labels.kept()
+    if not store.quarantined.size:
+        return images
     is_lost = np.isin(images, store.quarantined)
     if not is_lost.any():
         return images

@@ -26,6 +26,7 @@ import pyarrow as pa
 import simplejpeg
 from PIL import Image
 
+from openmfr.data.remote import REMOTE, cached_store, fetch, is_remote
 from openmfr.errors import UserError
 from openmfr.files import (
     atomic_path,
@@ -56,6 +57,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+_SUFFIX = ".arrow"
+
 #: Column of each image's checksum (CRC-32); stores of earlier versions have none.
 CHECKSUM = "crc32"
 
@@ -73,10 +76,10 @@ class Store:
     every worker process maps the files itself and shares their pages with the others.
 
     Args:
-        path: The store's folder.
+        path: The store's folder, or `s3://bucket/prefix` (see `data.remote`).
 
     Attributes:
-        path: The store's folder.
+        path: The store's folder; of a remote one, its folder in the cache.
         image_size: Height and width of every image in pixels.
         fingerprint: Identifies the content: changes when any byte of any shard does.
         settings: What made the store, as its writer said.
@@ -86,6 +89,8 @@ class Store:
     """
 
     def __init__(self, path: Path | str) -> None:
+        if is_remote(path):
+            path = cached_store(str(path), manifest=MANIFEST, shard_suffix=_SUFFIX)
         self.path = Path(path)
         manifest = read_json(
             self.path / MANIFEST,
@@ -226,16 +231,24 @@ class Store:
         content = view.content[view.offsets[row] : view.offsets[row + 1]]
         return content, None if view.checksums is None else view.checksums[row]
 
+    def shard_path(self, shard: int) -> Path:
+        """Return the file of one shard, which a remote store fetches when it is first asked for.
+
+        Raises:
+            UserError: If it cannot be fetched.
+        """
+        entry = self._shards[shard]
+        path: Path = self.path / entry["file"]
+        if not path.exists() and (self.path / REMOTE).exists():
+            fetch(self.path, entry["file"], sha256=entry["sha256"])
+        return path
+
     def _table(self, shard: int) -> pa.Table:
         entry = self._shards[shard]
-        path = self.path / entry["file"]
         try:
-            table = open_shard(path)
-            if table.num_rows != entry["images"] or not {*SCHEMA.names} <= {*table.schema.names}:
-                raise pa.ArrowInvalid("other images than the manifest says")
+            return open_shard(self.shard_path(shard), images=entry["images"])
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(entry["file"], f"an unreadable shard ({error})") from error
-        return table
 
     def _damaged(self, what: str, found: str) -> UserError:
         return UserError(
@@ -263,15 +276,24 @@ class _View(NamedTuple):
         return cls(memoryview(offsets).cast("i"), memoryview(content).cast("B"), checksums)
 
 
-def open_shard(path: Path) -> pa.Table:
+def open_shard(path: Path, *, images: int | None = None) -> pa.Table:
     """Map a shard; the table outlives the file's handle, so that 20,000 of them need none.
+
+    Args:
+        path: The file.
+        images: How many it must have; any number by default.
 
     Raises:
         OSError: If there is no such file.
-        pa.ArrowException: If it is no Arrow file.
+        pa.ArrowException: If it is no Arrow file, or lacks images or columns.
     """
     with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+        table = pa.ipc.open_file(source).read_all()
+    missing = {*SCHEMA.names} - {*table.schema.names}
+    if missing or images not in (None, table.num_rows):
+        found = f"no column {', '.join(missing)}" if missing else f"{table.num_rows} images"
+        raise pa.ArrowInvalid(f"{found}, against the manifest")
+    return table
 
 
 class StoreWriter:
@@ -385,7 +407,7 @@ class StoreWriter:
         return {"file": path.name, "images": images, "sha256": sha256_of_file(path)}
 
     def _shard_path(self, number: int) -> Path:
-        return self.path / f"shard-{number:06d}.arrow"
+        return self.path / f"shard-{number:06d}{_SUFFIX}"
 
     def _seal_path(self, number: int) -> Path:
         return self.path / f"shard-{number:06d}.json"
