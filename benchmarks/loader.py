@@ -87,7 +87,8 @@ class Lmdb:
     """One LMDB file, opened where it is read."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.reading = folder, None
+        self.folder = folder
+        self.reading: Any = None
         self.identity = np.load(folder / "identity.npy")
 
     def __len__(self) -> int:
@@ -123,7 +124,7 @@ def torch_dataset(kind: type[Files | Lmdb]) -> Callable[[Path, int, int], Batche
     def batches(folder: Path, workers: int, epochs: int) -> Batches:
         from torch.utils.data import DataLoader
 
-        loader = DataLoader(
+        loader: Any = DataLoader(
             kind(folder),  # type: ignore[arg-type]
             batch_size=BATCH,
             shuffle=True,

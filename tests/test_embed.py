@@ -66,10 +66,7 @@ def test_labels_choose_the_images(store: Store, tmp_path: Path) -> None:
     np.testing.assert_allclose(made.array[labels.keep], expected(store)[labels.keep], rtol=1e-6)
 
 
-def test_a_stopped_run_goes_on_and_a_finished_one_returns(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("openmfr.embed.SAVE_EVERY", 8)
+def test_a_stopped_run_goes_on_and_a_finished_one_returns(store: Store, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         embed_store(CornerEmbedder(fail_after=20), store, tmp_path / "e", batch_size=4)
     with pytest.raises(UserError, match="no readable folder of embeddings"):

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,7 @@ from openmfr.data.labels import IntArray, Labels
 from openmfr.data.store import Store, UInt8Array
 from openmfr.errors import UserError
 from openmfr.files import (
+    atomic_path,
     check_format_version,
     check_same_settings,
     fingerprint,
@@ -30,15 +34,22 @@ from openmfr.files import (
     write_json,
 )
 from openmfr.run import progress
+from openmfr.workers import do_all
+
+if TYPE_CHECKING:
+    from openmfr.distributed import Ranks
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 META, ARRAY = "embeddings.json", "embeddings.npy"
-#: Images between two notes of how far a run has come.
-SAVE_EVERY = 5_000
-#: Stands in an unfinished folder: how far the run has come.
+#: Stands in an unfinished folder: what is being done there.
 PARTIAL = "partial.json"
+#: Has an empty file for each part that is done.
+PARTS = "parts"
+
+#: Rows of one part at most: what a kill costs each process.
+_PART = 8_192
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -130,14 +141,16 @@ def embed_store(
     flip: bool = False,
     batch_size: int = 128,
     decoders: int = 2,
+    ranks: Ranks | None = None,
+    cluster: str | None = None,
 ) -> Embeddings:
     """Embed a store's images into a folder.
 
     The same call in the same folder goes on where it was killed, and returns at once when the
-    folder is finished.
+    folder is finished; ranks, a cluster and one process make the same array.
 
     Args:
-        embedder: What embeds.
+        embedder: What embeds; pickled, if a cluster does the work.
         store: The images.
         out: Folder to write.
         labels: Embed only the images that this table keeps; the others' rows, and those of images
@@ -145,6 +158,8 @@ def embed_store(
         flip: Add the embedding of the mirrored image to each.
         batch_size: Images in each call of the embedder.
         decoders: Threads that decode ahead.
+        ranks: Processes under torchrun that share the work; all of them call this.
+        cluster: Address of a Ray cluster that does the work; see `openmfr.cluster`.
 
     Raises:
         UserError: If other embeddings stand in `out`, or `batch_size` is below 1.
@@ -168,36 +183,105 @@ def embed_store(
             f"{store.quarantined.size:,}",
         )
         settings["quarantined"] = fingerprint(store.quarantined.tobytes())
-    if (out / META).exists():
+    shape = (len(store), embedder.embedding_dim)
+    is_first, meet = ranks is None or ranks.is_first, ranks.barrier if ranks else _alone
+    is_done = (out / META).exists()
+    meet()  # none looks after the first one has written
+    if is_done:
         finished = Embeddings(out)
         check_same_settings(out, finished.settings, settings)
         return finished
+    if is_first:
+        _begin(out, settings, shape)
+    meet()
     rows = labels.kept() if labels else np.arange(len(store))
     rows = rows[~np.isin(rows, store.quarantined)]
-    array, done = _begin(out, settings, (len(store), embedder.embedding_dim))
-    with progress("embed", total=len(rows), unit="images", done=done) as advance:
-        for chunk, images in _decoded(store, rows[done:], batch_size, decoders):
-            embeddings = embedder.embed(images)
-            if flip:
-                embeddings = embeddings + embedder.embed(images[:, :, ::-1])
-            array[chunk] = embeddings
-            done += len(chunk)
-            if done // SAVE_EVERY > (done - len(chunk)) // SAVE_EVERY:
-                array.flush()
-                write_json(out / PARTIAL, {"settings": settings, "done": done})
-            advance(len(chunk))
-    array.flush()
+    own = slice(ranks.rank, None, ranks.size) if ranks else slice(None)
+    jobs = [job for job in _jobs(rows, len(store), batch_size) if not _mark(out, job[0]).exists()]
+    work = partial(_embed_part, embedder, store, out, flip, batch_size, decoders)
+    done = len(rows) - sum(len(part) for _, _, part in jobs)
+    with progress("embed", total=len(rows), unit="images", done=done, is_shown=is_first) as advance:
+        for count in do_all(work, jobs[own], workers=1, what="embed", cluster=cluster):
+            advance(count * (ranks.size if ranks else 1))
+    meet()
+    if is_first:
+        _finish(out, store, settings, shape)
+    meet()
+    return Embeddings(out)
+
+
+def _alone() -> None:
+    """Wait for nobody."""
+
+
+def _jobs(rows: IntArray, images: int, batch_size: int) -> list[tuple[int, range, IntArray]]:
+    """Cut a store into parts: number, rows of the array, and those of them that are embedded."""
+    # Small enough for a bar that moves; whole batches, however many processes share the parts.
+    size = -(-min(max(-(-images // 64), 1), _PART) // batch_size) * batch_size
+    parts = [range(start, min(start + size, images)) for start in range(0, images, size)]
+    cuts = np.searchsorted(rows, [part.start for part in parts[1:]])
+    chosen = np.split(rows, cuts)
+    return [(i, part, own) for i, (part, own) in enumerate(zip(parts, chosen, strict=False))]
+
+
+def _embed_part(
+    embedder: Embedder,
+    store: Store,
+    out: Path,
+    flip: bool,
+    batch_size: int,
+    decoders: int,
+    job: tuple[int, range, IntArray],
+) -> int:
+    """Embed one part and put it in its place in the array; return how many images it had."""
+    number, part, rows = job
+    values = np.full((len(part), embedder.embedding_dim), np.nan, dtype=np.float32)
+    for chunk, images in _decoded(store, rows, batch_size, decoders):
+        embeddings = embedder.embed(images)
+        if flip:
+            embeddings = embeddings + embedder.embed(images[:, :, ::-1])
+        values[chunk - part.start] = embeddings
+    # Written, not mapped: pages of a file that machines share would overwrite their neighbours.
+    with (out / ARRAY).open("r+b") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        file.seek(part.start * values[:1].nbytes, os.SEEK_CUR)
+        file.write(values.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    _mark(out, number).touch()
+    return len(rows)
+
+
+def _mark(out: Path, number: int) -> Path:
+    return out / PARTS / f"{number:06d}"
+
+
+def _begin(out: Path, settings: dict[str, Any], shape: tuple[int, int]) -> None:
+    """Make the folder and the array, unless a killed run did."""
+    prepare_folder(out, mark=PARTIAL, what="folder of embeddings")
+    if (out / PARTIAL).exists():
+        begun = read_json(out / PARTIAL, what="partial run", required=("settings",))
+        check_same_settings(out, begun["settings"], settings)
+    write_json(out / PARTIAL, {"settings": settings})
+    (out / PARTS).mkdir(exist_ok=True)
+    if not (out / ARRAY).exists():
+        with atomic_path(out / ARRAY) as temporary:
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+
+
+def _finish(out: Path, store: Store, settings: dict[str, Any], shape: tuple[int, int]) -> None:
     meta = {
         "format_version": FORMAT_VERSION,
         "kind": "embeddings",
         "store_path": str(store.path.resolve()),
         "settings": settings,
         "fingerprint": fingerprint(json.dumps(settings, sort_keys=True)),
-        "shape": list(array.shape),
+        "shape": list(shape),
     }
     write_json(out / META, meta)
     (out / PARTIAL).unlink(missing_ok=True)
-    return Embeddings(out)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
 
 
 def _map_array(path: Path, shape: tuple[int, ...]) -> FloatArray:
@@ -218,22 +302,6 @@ def _map_array(path: Path, shape: tuple[int, ...]) -> FloatArray:
             next_step="embed again into another folder",
         )
     return array
-
-
-def _begin(
-    out: Path, settings: dict[str, Any], shape: tuple[int, int]
-) -> tuple[np.memmap[Any, np.dtype[np.float32]], int]:
-    """Open the array of a killed run, or a new one; return it and how many rows it has."""
-    prepare_folder(out, mark=PARTIAL, what="folder of embeddings")
-    if (out / PARTIAL).exists():
-        begun = read_json(out / PARTIAL, what="partial run", required=("settings", "done"))
-        check_same_settings(out, begun["settings"], settings)
-        if begun["done"] and (out / ARRAY).exists():
-            return np.lib.format.open_memmap(out / ARRAY, mode="r+"), int(begun["done"])
-    write_json(out / PARTIAL, {"settings": settings, "done": 0})
-    array = np.lib.format.open_memmap(out / ARRAY, mode="w+", dtype=np.float32, shape=shape)
-    array[:] = np.nan
-    return array, 0
 
 
 def _decoded(

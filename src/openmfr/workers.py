@@ -54,7 +54,12 @@ def choose_workers(workers: int | None, *, where: str = "workers") -> int:
 
 
 def do_all(
-    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, what: str
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    what: str,
+    cluster: str | None = None,
 ) -> Iterator[Result]:
     """Do jobs in processes and yield each result when it is there, in any order.
 
@@ -63,6 +68,7 @@ def do_all(
         jobs: What to do; they and the results are pickled.
         workers: Processes, from 1; with one, or one job, everything happens in this process.
         what: The verb, for the error: "synth".
+        cluster: Address of a Ray cluster that does them instead; see `openmfr.cluster`.
 
     Yields:
         Results of `function`. An exception of one job cancels those that wait and is raised.
@@ -74,6 +80,11 @@ def do_all(
         >>> list(do_all(abs, [-1, 2], workers=1, what="example"))
         [1, 2]
     """
+    if cluster is not None:
+        from openmfr.cluster import do_all_on_cluster
+
+        yield from do_all_on_cluster(function, jobs, address=cluster, what=what)
+        return
     if workers == 1 or len(jobs) <= 1:
         yield from map(function, jobs)
         return

@@ -102,7 +102,8 @@ class Brightness:
     fingerprint = "brightness"
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        return images.mean(axis=(1, 2)).astype(np.float32)
+        colours: np.ndarray = images.mean(axis=(1, 2)).astype(np.float32)
+        return colours
 
 
 def test_embedding_goes_on_without_the_damaged_and_says_so(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -33,6 +37,11 @@ class CheckpointEmbedder:
         self.precision = precision
         self._embedding_dim = checkpoint.info.backbone.embedding_dim
         self._fingerprint = f"{checkpoint.fingerprint}-{precision}"
+        self._path = checkpoint.path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes as a path; each loads the weights once."""
+        return _reopened, (self._path, str(self.device), self.precision)
 
     @property
     def embedding_dim(self) -> int:
@@ -52,6 +61,13 @@ class CheckpointEmbedder:
             input_size=self.input_size,
             precision=self.precision,
         )
+
+
+@lru_cache(maxsize=1)
+def _reopened(path: Path, device: str, precision: str) -> CheckpointEmbedder:
+    return CheckpointEmbedder(
+        Checkpoint.open(path), device=torch.device(device), precision=precision
+    )
 
 
 @torch.inference_mode()

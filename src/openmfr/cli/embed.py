@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from openmfr.cli.engine import Engine, cluster_of
 from openmfr.cli.recognizing import Declared, Runtime, open_model
 
 if TYPE_CHECKING:
+    from openmfr.distributed import Ranks
     from openmfr.embed import Embedder
 
 Precision = Literal["float32", "bfloat16"]
@@ -27,10 +32,14 @@ def main(
     device: str | None = None,
     declared: Declared = None,
     runtime: Runtime = "onnxruntime",
+    engine: Engine = "processes",
+    address: str | None = None,
 ) -> None:
     """Embed a store's faces; the same command in the same folder goes on where it stopped.
 
     Example: openmfr embed runs/tiny lfw lfw-embeddings --flip
+
+    On many devices: torchrun --nproc-per-node 8 -m openmfr embed runs/tiny lfw lfw-embeddings
 
     A recogniser of InsightFace's: openmfr embed w600k_r50.onnx lfw out --input RGB,127.5,127.5
 
@@ -48,21 +57,42 @@ def main(
             where each value becomes (value − MEAN) ÷ STD; or a JSON file that also has height,
             width, layout and dtype.
         runtime: What runs an ONNX file; openvino must be installed, and computes on the CPU.
+        engine: What does the work: this process, or a Ray cluster whose machines share the files
+            (extra "cluster").
+        address: HOST:PORT of the cluster's head; by default the one that this machine belongs to.
     """
     from openmfr.data.labels import Labels
     from openmfr.data.store import Store
     from openmfr.embed import embed_store
 
     embedder = _open(model, precision=precision, device=device, declared=declared, runtime=runtime)
-    embeddings = embed_store(
-        embedder,
-        Store(store),
-        out,
-        labels=Labels.read(labels) if labels else None,
-        flip=flip,
-        batch_size=batch_size,
-    )
+    with _ranks(device) as ranks:
+        embeddings = embed_store(
+            embedder,
+            Store(store),
+            out,
+            labels=Labels.read(labels) if labels else None,
+            flip=flip,
+            batch_size=batch_size,
+            ranks=ranks,
+            cluster=cluster_of(engine, address),
+        )
+        if ranks is not None and not ranks.is_first:
+            return
     print(f"{embeddings.path}: {len(embeddings):,} embeddings of {embeddings.array.shape[1]}")
+
+
+@contextmanager
+def _ranks(device: str | None) -> Iterator[Ranks | None]:
+    """Join the other processes that torchrun started, if it did: an ONNX file needs no torch."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield None
+        return
+    from openmfr.device import choose_device, own_device
+    from openmfr.distributed import joined
+
+    with joined(own_device(choose_device(device))) as ranks:
+        yield ranks
 
 
 def _open(
@@ -89,7 +119,7 @@ def _open(
         providers = choose_providers(device or "cpu")
         return open_model(model, declared=declared, runtime=runtime, providers=providers)
     from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
-    from openmfr.device import choose_device
+    from openmfr.device import choose_device, own_device
 
     if declared is not None:
         raise UserError(
@@ -106,5 +136,7 @@ def _open(
             next_step="leave it out, or export the checkpoint first",
         )
     return CheckpointEmbedder(
-        Checkpoint.open(model), device=choose_device(device), precision=precision or "float32"
+        Checkpoint.open(model),
+        device=own_device(choose_device(device)),
+        precision=precision or "float32",
     )

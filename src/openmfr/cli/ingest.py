@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from openmfr.cli.engine import Engine, cluster_of
+
 
 def main(
     photos: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PHOTOS")],
@@ -19,6 +21,8 @@ def main(
     size: int = 112,
     min_face: float = 32.0,
     workers: int | None = None,
+    engine: Engine = "processes",
+    address: str | None = None,
 ) -> None:
     """Detect, align and pack the faces of photos; a run that was stopped goes on when repeated.
 
@@ -40,6 +44,9 @@ def main(
         size: Edge of the aligned faces in pixels.
         min_face: Refuse faces smaller than this, in photo pixels along the edge of the crop.
         workers: Worker processes; one per core by default.
+        engine: What does the work: processes of this machine, or a Ray cluster whose machines
+            share the files (extra "cluster").
+        address: HOST:PORT of the cluster's head; by default the one that this machine belongs to.
     """
     from openmfr.data.crop import IngestConfig
     from openmfr.data.ingest import LABELS, REJECTED, ingest
@@ -51,6 +58,7 @@ def main(
         labels=labels,
         landmarks=landmarks,
         workers=workers,
+        cluster=cluster_of(engine, address),
     )
     refused = summary.photos - summary.faces
     print(f"{out}: {summary.faces:,} faces of {summary.identities:,} identities")

@@ -7,12 +7,16 @@ from typing import Annotated
 
 import tyro
 
+from openmfr.cli.engine import Engine, cluster_of
+
 
 def main(
     store: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STORE")],
     *,
     out: Path | None = None,
     workers: int | None = None,
+    engine: Engine = "processes",
+    address: str | None = None,
 ) -> None:
     """Reconstruct every face of a store once, so that masks can be rendered at training speed.
 
@@ -26,11 +30,14 @@ def main(
         store: The store's folder; its faces should be bare.
         out: Folder to make; STORE/geometry by default, where the other commands look for it.
         workers: Worker processes; one per core by default.
+        engine: What does the work: processes of this machine, or a Ray cluster whose machines
+            share the files (extra "cluster").
+        address: HOST:PORT of the cluster's head; by default the one that this machine belongs to.
     """
     from openmfr.data.fit import fit_geometry
     from openmfr.data.store import Store
 
-    summary = fit_geometry(Store(store), out, workers=workers)
+    summary = fit_geometry(Store(store), out, workers=workers, cluster=cluster_of(engine, address))
     print(f"{summary.geometry.path}: {summary.fitted:,} of {summary.images:,} faces fitted")
     if summary.was_finished:
         print("  was finished already")

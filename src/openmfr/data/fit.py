@@ -76,6 +76,7 @@ def fit_geometry(
     *,
     provider_factory: ProviderFactory = FaceMeshProvider,
     workers: int | None = None,
+    cluster: str | None = None,
 ) -> FitSummary:
     """Reconstruct the face of every image of a store, or go on with what was begun.
 
@@ -90,6 +91,7 @@ def fit_geometry(
             be picklable.
         workers: Worker processes, one per core by default; 1 works in this process. With more, a
             script must call this under `if __name__ == "__main__":`, as multiprocessing asks.
+        cluster: Address of a Ray cluster that does the work; see `openmfr.cluster`.
 
     Returns:
         The geometry, and what became of the images.
@@ -116,7 +118,7 @@ def fit_geometry(
         geometry = Geometry(out)
     else:
         with only_one(out):
-            _fit_missing(writer, parts, provider_factory, workers)
+            _fit_missing(writer, parts, provider_factory, workers, cluster)
             geometry = writer.commit(parts=len(parts))
     return _summary(geometry, was_finished=writer.is_finished, seconds=time.monotonic() - started)
 
@@ -190,7 +192,11 @@ def _parts(images: int) -> list[range]:
 
 
 def _fit_missing(
-    writer: GeometryWriter, parts: list[range], factory: ProviderFactory, workers: int
+    writer: GeometryWriter,
+    parts: list[range],
+    factory: ProviderFactory,
+    workers: int,
+    cluster: str | None,
 ) -> None:
     missing = [number for number in range(len(parts)) if not writer.has_part(number)]
     jobs = [(number, parts[number]) for number in missing]
@@ -198,7 +204,7 @@ def _fit_missing(
     done = total - sum(len(indices) for _, indices in jobs)
     fit = partial(_fit_part, writer, factory)
     with progress("mask fit", total=total, unit="images", done=done) as advance:
-        for count in do_all(fit, jobs, workers=workers, what="mask fit"):
+        for count in do_all(fit, jobs, workers=workers, what="mask fit", cluster=cluster):
             advance(count)
 
 

@@ -80,6 +80,7 @@ def ingest(
     landmarks: Path | None = None,
     detector: DetectorFactory = FaceMeshDetector,
     workers: int | None = None,
+    cluster: str | None = None,
 ) -> IngestSummary:
     """Make a store of aligned faces from photos, with `labels.parquet` and `rejected.csv` in it.
 
@@ -92,6 +93,7 @@ def ingest(
         detector: Makes a detector; called once in each worker process, so it must be picklable.
         workers: Worker processes, one per core by default; 1 works in this process. With more, a
             script must call this under `if __name__ == "__main__":`, as multiprocessing asks.
+        cluster: Address of a Ray cluster that does the work; see `openmfr.cluster`.
 
     Returns:
         What became of the photos; the reasons of each are in `rejected.csv`.
@@ -125,7 +127,7 @@ def ingest(
         writer = StoreWriter(out, image_size=config.size, settings=settings)
         with only_one(out):
             jobs = list(_jobs(listed, writer, config, points, detector))
-            _run(jobs, workers=workers)
+            _run(jobs, workers=workers, cluster=cluster)
             _write_rejected(out, len(jobs), len(listed))
             store = writer.commit(shards=len(jobs))
     return _finish(store, listed, was_finished=was_finished, started=started)
@@ -167,13 +169,13 @@ def _jobs(
         )
 
 
-def _run(jobs: list[_Job], *, workers: int) -> None:
+def _run(jobs: list[_Job], *, workers: int, cluster: str | None) -> None:
     """Do the jobs whose shards are missing."""
     left = [job for job in jobs if not job.writer.has_shard(job.number)]
     total = sum(len(job.photos) for job in jobs)
     done = total - sum(len(job.photos) for job in left)
     with progress("ingest", total=total, unit="photos", done=done) as advance:
-        for count in do_all(_do, left, workers=workers, what="ingest"):
+        for count in do_all(_do, left, workers=workers, what="ingest", cluster=cluster):
             advance(count)
 
 

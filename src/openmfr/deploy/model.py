@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -78,6 +78,7 @@ class OnnxModel:
         runtime: Runtime = "onnxruntime",
     ) -> None:
         self.path = Path(path)
+        self._opened_with = (self.path, spec, providers, runtime)
         self._engine = open_engine(self.path, runtime=runtime, threads=threads, providers=providers)
         if VERSION_KEY in self._engine.metadata:
             self.spec = _own_spec(self.path, self._engine, spec)
@@ -89,6 +90,10 @@ class OnnxModel:
         if self._embedding_dim is None:
             black = np.zeros((1, self.spec.face_size, self.spec.face_size, 3), np.uint8)
             self._embedding_dim = self._run(black).shape[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes as a path; each loads the weights once, for one thread."""
+        return _reopened, self._opened_with
 
     @property
     def embedding_dim(self) -> int:
@@ -157,6 +162,13 @@ class OnnxModel:
         if LENGTH in found and self._output.name == EMBEDDING:
             embeddings = embeddings * found[LENGTH].reshape(-1, 1)
         return embeddings
+
+
+@lru_cache(maxsize=1)
+def _reopened(
+    path: Path, spec: Pixels | None, providers: Sequence[str] | None, runtime: Runtime
+) -> OnnxModel:
+    return OnnxModel(path, spec=spec, threads=1, providers=providers, runtime=runtime)
 
 
 def _own_spec(path: Path, engine: Engine, declared: Pixels | None) -> InputSpec:
