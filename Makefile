@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test test-slow test-nightly lint types bench docs serve-docs build clean help
+.PHONY: demo test test-slow test-nightly fuzz lint types bench docs serve-docs build clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -20,7 +20,10 @@ test-slow: $(VENV)/ready-dev    ## kills, browsers, documented commands, under 4
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m slow
 
 test-nightly: $(VENV)/ready-dev    ## the slow tests with many more kills
-	OPENMFR_GALLERY_KILLS=100 $(BIN)/pytest -n $(JOBS) --dist loadgroup -m slow
+	OPENMFR_GALLERY_KILLS=100 OPENMFR_KILLS=100 $(BIN)/pytest -n $(JOBS) --dist loadgroup -m slow
+
+fuzz: $(VENV)/ready-dev    ## spoilt files of every kind, ten minutes for each reader
+	OPENMFR_FUZZ_SECONDS=600 $(BIN)/pytest -n $(JOBS) tests/fuzz
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

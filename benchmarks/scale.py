@@ -52,7 +52,7 @@ def write_shard(number: int, *, writer: Any, rows: int, identities: int) -> int:
 def make(folder: Path, rows: int, identities: int) -> None:
     """Write the store and its labels, unless they are there."""
     from openmfr.data.labels import Labels
-    from openmfr.data.store import StoreWriter, finished_store
+    from openmfr.data.store_writer import StoreWriter, finished_store
     from openmfr.run import progress
     from openmfr.workers import do_all
 

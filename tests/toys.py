@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.data.labels import Labels
-from openmfr.data.store import Store, StoreWriter, encode_jpeg
+from openmfr.data.store import Store, encode_jpeg
+from openmfr.data.store_writer import StoreWriter
 
 
 def pattern_face(identity: int, image: int, size: int) -> npt.NDArray[np.uint8]:

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from openmfr.cleaning.clean import CleanResult, clean
     from openmfr.cleaning.config import CleanConfig
     from openmfr.cleaning.judge import judge
+    from openmfr.data.convert import convert_from_store, convert_to_store
     from openmfr.data.crop import IngestConfig
     from openmfr.data.fit import fit_geometry
     from openmfr.data.geometry import Geometry
     from openmfr.data.ingest import IngestSummary, ingest
     from openmfr.data.labels import Labels
     from openmfr.data.noise import NoiseConfig, PlantedNoise, plant_noise
-    from openmfr.data.store import Store, StoreWriter
+    from openmfr.data.store import Store
+    from openmfr.data.store_writer import StoreWriter
     from openmfr.demo import Demo, run_demo
     from openmfr.deploy.export import ExportConfig, export_checkpoint
     from openmfr.deploy.gallery import Gallery, NewImage, make_gallery, open_gallery
@@ -133,6 +135,8 @@ __all__ = [
     "calibrate",
     "choose_device",
     "clean",
+    "convert_from_store",
+    "convert_to_store",
     "draw_wear",
     "embed_store",
     "evaluate",
@@ -176,7 +180,9 @@ _NAMES_OF = {
     "openmfr.data.fit": ("fit_geometry",),
     "openmfr.data.geometry": ("Geometry",),
     "openmfr.data.labels": ("Labels",),
-    "openmfr.data.store": ("Store", "StoreWriter"),
+    "openmfr.data.store": ("Store",),
+    "openmfr.data.store_writer": ("StoreWriter",),
+    "openmfr.data.convert": ("convert_from_store", "convert_to_store"),
     "openmfr.demo": ("Demo", "run_demo"),
     "openmfr.deploy.export": ("ExportConfig", "export_checkpoint"),
     "openmfr.deploy.gallery": ("Gallery", "NewImage", "make_gallery", "open_gallery"),

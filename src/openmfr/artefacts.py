@@ -22,6 +22,7 @@ MARKS = {
     "partial.json": "unfinished embeddings",
     "geometry.json": "geometry",
     "fitting.json": "unfinished geometry",
+    "conversion.json": "conversion",
     "pass.json": "cleaning pass",
     "search.json": "search",
     "report.json": "report",

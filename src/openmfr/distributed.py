@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -22,12 +22,18 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
+from openmfr.errors import UserError
+
 # torch 2.13 gave two collectives new names, and warns of the old ones.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 #: How long a collective waits for a rank that does not come.
 TIMEOUT = timedelta(minutes=10)
+
+#: What gloo and NCCL say of a rank that does not answer, and of one that is gone.
+_SILENT = ("timed out", "timeout")
+_GONE = ("connection closed by peer", "connection reset by peer", "broken pipe", "socket closed")
 
 
 def shard_bounds(total: int, rank: int, ranks: int) -> tuple[int, int]:
@@ -128,6 +134,23 @@ class Ranks:
         """Replace a tensor by its largest value over all ranks, element by element."""
         return self._reduce_(tensor, "max", dist.ReduceOp.MAX)
 
+    def largest(self, numbers: Sequence[int], group: dist.ProcessGroup | None = None) -> list[int]:
+        """Find the largest of each of some numbers over all ranks.
+
+        It waits for all ranks, but never for a GPU: what it sends lies in the host's memory.
+
+        Args:
+            numbers: As many on every rank.
+            group: Another group than their own.
+        """
+        if self.size == 1:
+            return list(numbers)
+        shared = torch.tensor(numbers, dtype=torch.int64)
+        self.traffic["largest"] += shared.nbytes
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=group or self.group)
+        found: list[int] = shared.tolist()
+        return found
+
     def barrier(self, group: dist.ProcessGroup | None = None) -> None:
         """Wait for all ranks, in their own group or in another one."""
         if self.size > 1:
@@ -185,14 +208,18 @@ def sum_over_ranks(tensor: Tensor, ranks: Ranks) -> Tensor:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def joined(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """Join the other processes that torchrun started, and leave them at the end.
 
     Args:
         device: Where this process computes; says whether NCCL or gloo carries the collectives.
+        timeout: How long a collective waits for a rank that does not come.
 
     Yields:
         The ranks; one alone if this process was not started by torchrun.
+
+    Raises:
+        UserError: If another rank does not answer any more, or is gone.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks()
@@ -203,12 +230,51 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         store=_store(rank, size),
         rank=rank,
         world_size=size,
-        timeout=TIMEOUT,
+        timeout=timeout,
     )
     try:
-        yield Ranks(rank, size, dist.group.WORLD, dist.new_group(backend="gloo", timeout=TIMEOUT))
+        background = dist.new_group(backend="gloo", timeout=timeout)
+        with lost_rank_said(f"rank {rank} of {size}"):
+            yield Ranks(rank, size, dist.group.WORLD, background)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def lost_rank_said(where: str) -> Iterator[None]:
+    """Turn what a collective says when another rank is lost into one clear line.
+
+    Args:
+        where: Where the work stood.
+
+    Raises:
+        UserError: If the block fails as another rank does not answer in time, or is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise _lost_rank(error, where) or error from error
+
+
+def _lost_rank(error: RuntimeError, where: str) -> UserError | None:
+    text = str(error).lower()
+    if any(words in text for words in _SILENT):
+        return UserError(
+            where=where,
+            found="a rank that does not answer: stopped, hanging, or cut off from the network",
+            allowed="an answer in time (--patience says how long)",
+            next_step="find the process that neither computes nor ended, end it, and give the same "
+            "command again: it goes on from the last checkpoint",
+        )
+    if any(words in text for words in _GONE):
+        return UserError(
+            where=where,
+            found="a rank that is gone: killed, or ended by an error of its own",
+            allowed="ranks that live",
+            next_step="see what that one said last, and give the same command again: it goes on "
+            "from the last checkpoint",
+        )
+    return None
 
 
 def _store(rank: int, size: int) -> Store:

@@ -1,10 +1,25 @@
-"""What a user did wrong, said in one way: where, what was found, what is allowed, what next."""
+"""What a user did wrong, said in one way: where, what was found, what is allowed, what next.
+
+Beside mistakes: a disk that is full, and a process that was asked to stop.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import errno
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+#: Exit code of a process that was asked to stop (SIGTERM) and did: sysexits' EX_TEMPFAIL, "try
+#: again later".
+EXIT_PREEMPTED: Final = 75
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+#: How libraries that lose the error's number word it.
+_NO_ROOM_TEXTS: Final = ("No space left on device", "Disk quota exceeded")
 
 
 class UserError(ValueError):
@@ -31,6 +46,28 @@ class CombinedUserError(UserError):
         ValueError.__init__(self, "\n".join(str(error) for error in errors))
         self.where = ", ".join(error.where for error in errors)
         self.errors = tuple(errors)
+
+
+class Preempted(SystemExit):
+    """The process was asked to stop, and does so where the same command goes on.
+
+    As a `SystemExit` it passes what handles errors, and ends a program with `EXIT_PREEMPTED` where
+    nobody catches it.
+
+    Args:
+        text: Where it stopped, for the user.
+
+    Example:
+        >>> Preempted("stopped after step 40").code
+        75
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(EXIT_PREEMPTED)
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def raise_together(errors: Sequence[UserError]) -> None:
@@ -94,3 +131,53 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"did you mean {matches[0]}?" if matches else "choose one of them"
+
+
+@contextmanager
+def full_disk_said(where: Path, *, needed: int | None = None) -> Iterator[None]:
+    """Turn a full disk, or a used-up quota, into one clear line, whoever stumbles over it.
+
+    Args:
+        where: What is being written, if the error does not know.
+        needed: Bytes that are to be written, if known.
+
+    Raises:
+        UserError: If the block fails as there is no room; other errors pass.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        cause = _no_room(error)
+        if cause is None:
+            raise
+        path = Path(getattr(cause, "filename", None) or where)
+        raise _full_disk(path, needed) from error
+
+
+def _no_room(error: BaseException | None) -> BaseException | None:
+    """Find the error that says so among an error and those that led to it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return error
+        if any(text in str(error) for text in _NO_ROOM_TEXTS):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _full_disk(path: Path, needed: int | None) -> UserError:
+    folder = next((each for each in (path, *path.absolute().parents) if each.exists()), Path.cwd())
+    free = shutil.disk_usage(folder).free
+    wanted = "" if needed is None else f" of {_mib(needed)} needed"
+    return UserError(
+        where=str(path),
+        found=f"no room on the disk, or in your quota ({_mib(free)} free{wanted})",
+        allowed="room for what is written",
+        next_step="delete what is not needed, and give the same command again: it goes on",
+    )
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import (
@@ -25,6 +27,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from openmfr.errors import Preempted, UserError
 from openmfr.files import (
     check_format_version,
     check_same_settings,
@@ -36,6 +39,7 @@ from openmfr.files import (
 
 FORMAT_VERSION = 1
 RUN_FILE, METRICS_FILE, LOG_FILE = "run.json", "metrics.jsonl", "log.txt"
+EVENTS_FILE: Final = "log.jsonl"
 
 
 class Run:
@@ -73,30 +77,48 @@ class Run:
             write_json(self.path / RUN_FILE, content)
 
     @contextmanager
-    def log_to_file(self, *, is_first: bool = True) -> Iterator[None]:
-        """Append what openmfr logs to the run's `log.txt` while the block runs.
+    def log_to_file(self, *, is_first: bool = True, rank: int = 0) -> Iterator[None]:
+        """Append what openmfr logs to the run's `log.txt` and `log.jsonl` while the block runs.
+
+        What ends the block too early is logged as well. A run that goes on appends: nothing that
+        happened is taken back, and a "resume" event says from which step on it is told anew.
 
         Args:
-            is_first: Whether this is the rank that writes; nothing is done on the others.
+            is_first: Whether this is the rank that writes the run's folder. Of the others, only
+                warnings are kept, in a file of their own: `log-rank-3.jsonl`.
+            rank: Which one this is, for the records.
         """
-        if not is_first:
-            yield
-            return
-        handler = logging.FileHandler(self.path / LOG_FILE, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root = logging.getLogger("openmfr")
-        root.setLevel(logging.INFO)
-        root.addHandler(handler)
+        if is_first:
+            root.setLevel(logging.INFO)
+        handlers = self._log_files(is_first=is_first, rank=rank)
+        for handler in handlers:
+            root.addHandler(handler)
         try:
             yield
+        except (UserError, Preempted, KeyboardInterrupt) as error:
+            _log_end(handlers, error)
+            raise
         finally:
-            root.removeHandler(handler)
-            handler.close()
+            for handler in handlers:
+                root.removeHandler(handler)
+
+    def _log_files(self, *, is_first: bool, rank: int) -> list[_LineHandler]:
+        if not is_first:
+            if not rank:  # which one of them is not known
+                return []
+            own = _LineHandler(self.path / f"log-rank-{rank}.jsonl", _EventFormatter(rank))
+            own.setLevel(logging.WARNING)
+            return [own]
+        text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+        return [
+            _LineHandler(self.path / LOG_FILE, text),
+            _LineHandler(self.path / EVENTS_FILE, _EventFormatter(rank)),
+        ]
 
     def add_metrics(self, row: Mapping[str, float]) -> None:
         """Append one row, which has a `step`, to the metrics."""
-        with (self.path / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(row)) + "\n")
+        _append_line(self.path / METRICS_FILE, json.dumps(dict(row)))
 
     def metrics(self) -> list[dict[str, float]]:
         """All rows so far."""
@@ -108,11 +130,112 @@ class Run:
         write_text(self.path / METRICS_FILE, "".join(f"{row}\n" for row in rows))
 
 
+def event(kind: str, *, step: int | None = None) -> dict[str, Any]:
+    """What a log record says to programs that read `log.jsonl`, for the `extra` of a logger's call.
+
+    Args:
+        kind: What happened, one word: "checkpoint".
+        step: Optimizer steps done, where that is known.
+    """
+    return {"event": kind} if step is None else {"event": kind, "step": step}
+
+
+class _EventFormatter(logging.Formatter):
+    """One JSON object for each record; what a record does not know is left out."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self._rank = rank
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "rank": self._rank,
+            "event": getattr(record, "event", None),
+            "step": getattr(record, "step", None),
+            "message": record.getMessage(),
+        }
+        known = {name: value for name, value in fields.items() if value is not None}
+        return json.dumps(known, ensure_ascii=False)
+
+
+class _LineHandler(logging.Handler):
+    """Appends each record to a file at once; a full disk is the caller's error, not a note."""
+
+    def __init__(self, path: Path, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._path = path
+        self.setFormatter(formatter)
+        _cut_torn_line(path)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _append_line(self._path, self.format(record).replace("\n", " | "))
+
+
+def _log_end(handlers: list[_LineHandler], error: BaseException) -> None:
+    """Log what ended a run; in its files alone, as the command line says it to the user."""
+    kind = {Preempted: "preempted", KeyboardInterrupt: "interrupted"}.get(type(error), "error")
+    level = logging.ERROR if kind == "error" else logging.WARNING
+    text = str(error) or "interrupted from the keyboard"
+    record = logging.LogRecord(__name__, level, __file__, 0, text, None, None)
+    record.__dict__.update(event(kind))
+    for handler in handlers:
+        with suppress(OSError):  # the disk may be full: the error itself matters more
+            handler.handle(record)
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Append a line whole or, where the disk is full, not at all."""
+    content = f"{line}\n".encode()
+    with path.open("ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError as error:
+            with suppress(OSError):
+                file.truncate(size)
+            error.filename = error.filename or str(path)
+            raise
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop what a kill left of a last line, so that every line of the file can be read."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
 def run_metrics(path: Path) -> list[dict[str, float]]:
-    """Read the metrics of a run's folder; a last line that a kill cut short is left out."""
+    """Read the metrics of a run's folder; a last line that a kill cut short is left out.
+
+    Raises:
+        UserError: If another line is no JSON object.
+    """
     file = path / METRICS_FILE
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    rows: list[dict[str, float]] = []
+    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(
+                where=f"{file}, line {number}",
+                found="something that is no JSON object",
+                allowed="a row of metrics",
+                next_step="take the line out",
+            )
+        rows.append(row)
+    return rows
 
 
 def run_settings(path: Path) -> dict[str, Any]:

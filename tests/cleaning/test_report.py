@@ -22,7 +22,8 @@ from openmfr.cleaning.config import CleanConfig
 from openmfr.cleaning.report import write_pass_report
 from openmfr.cleaning.thresholds import Curve
 from openmfr.data.labels import Labels
-from openmfr.data.store import Store, StoreWriter, UInt8Array, encode_jpeg
+from openmfr.data.store import Store, UInt8Array, encode_jpeg
+from openmfr.data.store_writer import StoreWriter
 
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 CHROMIUM_FLAGS += [f"--disable-{part}" for part in ("background-networking", "component-update")]

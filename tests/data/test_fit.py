@@ -11,7 +11,8 @@ from toy_provider import BrightnessProvider, NoFaceProvider
 from openmfr.data import fit
 from openmfr.data.fit import FitSummary, fit_geometry
 from openmfr.data.geometry import Geometry, GeometryWriter, Status
-from openmfr.data.store import Store, StoreWriter, encode_jpeg
+from openmfr.data.store import Store, encode_jpeg
+from openmfr.data.store_writer import StoreWriter
 from openmfr.errors import UserError
 from openmfr.faces import occlusion
 

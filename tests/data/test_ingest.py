@@ -22,7 +22,8 @@ from openmfr.data.crop import IngestConfig
 from openmfr.data.formats.recordio import write_recordio
 from openmfr.data.ingest import IngestSummary, ingest
 from openmfr.data.labels import Labels
-from openmfr.data.store import Store, StoreWriter
+from openmfr.data.store import Store
+from openmfr.data.store_writer import StoreWriter
 from openmfr.errors import UserError
 from openmfr.faces.align import Alignment, FloatArray, template
 from openmfr.faces.detect import DetectedFace

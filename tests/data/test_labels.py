@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from toys import make_store
 
 from openmfr.data.labels import HELD_OUT, Labels
-from openmfr.data.store import Store, StoreWriter, encode_jpeg
+from openmfr.data.store import Store, encode_jpeg
+from openmfr.data.store_writer import StoreWriter
 from openmfr.errors import UserError
 
 

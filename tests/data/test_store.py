@@ -10,14 +10,8 @@ import numpy as np
 import pytest
 from toys import make_store
 
-from openmfr.data.store import (
-    MANIFEST,
-    Store,
-    StoreWriter,
-    decode_image,
-    encode_jpeg,
-    finished_store,
-)
+from openmfr.data.store import MANIFEST, Store, decode_image, encode_jpeg
+from openmfr.data.store_writer import StoreWriter, finished_store
 from openmfr.errors import UserError
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from openmfr.data.store import Store, StoreWriter, UInt8Array, encode_jpeg
+from openmfr.data.store import Store, UInt8Array, encode_jpeg
+from openmfr.data.store_writer import StoreWriter
 from openmfr.embed import Embeddings, embed_store
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.protocols.lists import read_pairs

@@ -14,7 +14,7 @@ import pytest
 
 from openmfr.cli.main import main
 from openmfr.data.labels import Labels
-from openmfr.data.store import StoreWriter
+from openmfr.data.store_writer import StoreWriter
 from openmfr.embed import Embeddings, embed_store
 from openmfr.evaluation.calibration import Calibration
 

@@ -165,8 +165,8 @@ def test_all_faults_of_a_configuration_are_said_together() -> None:
     with pytest.raises(UserError) as caught:
         BackboneConfig(name="resnet5", input_size=100, embedding_dim=0, dropout=1.0)
     assert str(caught.value).splitlines()[1:] == [
-        "backbone.input_size: found 100; allowed: multiples of 16 from 16; use 96 or 112",
-        "backbone.embedding_dim: found 0; allowed: integers from 1; use 512",
+        "backbone.input_size: found 100; allowed: multiples of 16 from 16 to 2048; use 96 or 112",
+        "backbone.embedding_dim: found 0; allowed: integers from 1 to 65536; use 512",
         "backbone.dropout: found 1.0; allowed: from 0 to below 1; "
         "use 0.4 for large training sets and 0 for small ones",
     ]

@@ -9,8 +9,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from openmfr.checkpoint.state import INDEX, CheckpointInfo, best_of, read_index, save_checkpoint
+from openmfr.checkpoint.state import (
+    INDEX,
+    CheckpointInfo,
+    best_of,
+    first_does,
+    read_index,
+    save_checkpoint,
+)
 from openmfr.distributed import Ranks
+from openmfr.errors import full_disk_said
 from openmfr.files import write_json
 
 
@@ -93,22 +101,33 @@ class CheckpointFolder:
     ) -> None:
         group = self.ranks.background if self._writer is not None else None
         name = f"step-{info.step:08d}"
-        if self.ranks.is_first:
+
+        def prepare() -> None:
             self.path.mkdir(parents=True, exist_ok=True)
             self._keep_indexed_only()  # one written just before a kill may be of another device
-        self.ranks.barrier(group)
-        save_checkpoint(
-            self.path / name,
-            info,
-            backbone=backbone,
-            training=training,
-            shards=shards,
-            ranks=self.ranks,
-            group=group,
-        )
-        if self.ranks.is_first:
-            self._name(name, score)
-        self.ranks.barrier(group)
+
+        with full_disk_said(self.path / name, needed=self._size(backbone, training, shards)):
+            first_does(prepare, self.path, self.ranks, group)
+            save_checkpoint(
+                self.path / name,
+                info,
+                backbone=backbone,
+                training=training,
+                shards=shards,
+                ranks=self.ranks,
+                group=group,
+            )
+            first_does(lambda: self._name(name, score), self.path, self.ranks, group)
+
+    def _size(
+        self,
+        backbone: Mapping[str, Tensor],
+        training: Mapping[str, Tensor],
+        shards: Mapping[str, Tensor],
+    ) -> int:
+        """Bytes of a checkpoint, about."""
+        alone = sum(tensor.nbytes for state in (backbone, training) for tensor in state.values())
+        return alone + self.ranks.size * sum(tensor.nbytes for tensor in shards.values())
 
     def _name(self, name: str, score: float | None) -> None:
         index = read_index(self.path) or {"last": name, "best": None, "best_score": None}

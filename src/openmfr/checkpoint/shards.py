@@ -50,14 +50,20 @@ def write_shards(
         ranks: Those that share the rows.
         rows: Rows of the whole, over all ranks.
         group: Process group that talks about it; that of `ranks` by default.
+
+    Raises:
+        Exception: What a rank met; torch's own would pass by whoever handles errors.
     """
-    with _alone_or_not():
-        save(
-            _whole(tensors, ranks, rows),
-            storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True),
-            process_group=group or ranks.group,
-            no_dist=ranks.size == 1,
-        )
+    try:
+        with _alone_or_not():
+            save(
+                _whole(tensors, ranks, rows),
+                storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True),
+                process_group=group or ranks.group,
+                no_dist=ranks.size == 1,
+            )
+    except CheckpointException as error:
+        raise _first_failure(error) from error
 
 
 def read_shards(path: Path, tensors: Mapping[str, Tensor], ranks: Ranks, *, rows: int) -> None:
@@ -117,7 +123,11 @@ def _alone_or_not() -> Iterator[None]:
         yield
 
 
+def _first_failure(error: CheckpointException) -> BaseException:
+    return next(iter(error.failures.values()))[0] if error.failures else RuntimeError(str(error))
+
+
 def _cause(error: BaseException) -> str:
-    if isinstance(error, CheckpointException) and error.failures:
-        error = next(iter(error.failures.values()))[0]
+    if isinstance(error, CheckpointException):
+        error = _first_failure(error)
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]

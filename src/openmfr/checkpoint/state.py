@@ -9,7 +9,8 @@ step alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,12 @@ def save_checkpoint(
     if path.exists():
         return
     temporary = temporary_path(path, tag="ranks")
-    if ranks.is_first:
+
+    def prepare() -> None:
         remove_leftovers(path.parent)
         (temporary / HEAD).mkdir(parents=True)
-    ranks.barrier(group)
-    if shards:
-        write_shards(temporary / HEAD, shards, ranks, rows=info.identities, group=group)
-    if ranks.is_first:
+
+    def finish() -> None:
         save_file(_contiguous(backbone), temporary / BACKBONE)
         save_file(_contiguous(training), temporary / TRAINING)
         meta = {
@@ -106,7 +106,49 @@ def save_checkpoint(
         }
         write_json(temporary / META, meta)
         put_in_place(temporary, path)
-    ranks.barrier(group)
+
+    try:
+        first_does(prepare, path, ranks, group)
+        if shards:
+            write_shards(temporary / HEAD, shards, ranks, rows=info.identities, group=group)
+        first_does(finish, path, ranks, group)
+    except BaseException:
+        if ranks.is_first:  # on a full disk the half of a checkpoint would be in the way
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def first_does(
+    work: Callable[[], None], path: Path, ranks: Ranks, group: ProcessGroup | None
+) -> None:
+    """Let the first rank do something while the others wait, and let all know if it fails.
+
+    Args:
+        work: What it does.
+        path: What it writes, for the others' error.
+        ranks: All of them call this together.
+        group: Process group that they talk through; that of `ranks` by default.
+
+    Raises:
+        Exception: On the first rank, whatever `work` raised.
+        UserError: On the others, then.
+    """
+    fault: Exception | None = None
+    if ranks.is_first:
+        try:
+            work()
+        except Exception as error:  # the others must know before it is raised
+            fault = error
+    (has_failed,) = ranks.largest([int(fault is not None)], group)
+    if fault is not None:
+        raise fault
+    if has_failed:
+        raise UserError(
+            where=str(path),
+            found="a first rank that could not write it",
+            allowed="a checkpoint that all ranks write",
+            next_step="see what rank 0 says",
+        )
 
 
 def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

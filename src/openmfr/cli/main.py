@@ -10,11 +10,15 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from errno import ENOSPC
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from openmfr.errors import UserError, nearest
+from openmfr.errors import EXIT_PREEMPTED, Preempted, UserError, full_disk_said, nearest
 from openmfr.version import __version__
 
 #: Verb → what goes in and what comes out; the order is the order of the work.
@@ -22,7 +26,7 @@ VERBS: dict[str, str] = {
     "demo": "make synthetic faces, train on them, evaluate, and write a report",
     "synth": "make identity-labelled synthetic faces → a store and its labels",
     "ingest": "photos → detected, aligned, packed faces: a store and its labels",
-    "convert": "a checkpoint of arcface_torch → a checkpoint",
+    "convert": "RecordIO, tars, folders ↔ a store; a checkpoint of arcface_torch → a checkpoint",
     "mask": "a store → face geometry, masks on faces: fit, render, preview, guide, lift, learn",
     "inspect": "say what a file or folder is; draw a contact sheet of a store",
     "plan": "a recipe → memory, traffic, steps and time, before it begins",
@@ -53,6 +57,7 @@ EXTRAS: dict[str, str] = {
     "onnxscript": "export",
     "optuna": "search",
     "sqlalchemy": "search",
+    "ray": "cluster",
     "cryptography": "gallery",
     **dict.fromkeys(
         ("fastapi", "starlette", "pydantic", "uvicorn", "python_multipart", "multipart"), "serve"
@@ -62,7 +67,8 @@ EXTRAS: dict[str, str] = {
     "openvino": "openvino",
 }
 
-#: Exit codes: the user's mistake, and a run stopped from the keyboard.
+#: Exit codes: the user's mistake, and a run stopped from the keyboard. A run that was asked to stop
+#: by SIGTERM has `EXIT_PREEMPTED`.
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -74,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `openmfr`; those of the process by default.
 
     Returns:
-        The exit code: 0, 2 for a mistake that the user can mend, 130 if interrupted.
+        The exit code: 0, 2 for a mistake that the user can mend, 75 if asked to stop by SIGTERM,
+        130 if interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -100,30 +107,45 @@ def _answer(words: list[str]) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        return _run(words[0], words[1:])
+        with _stop_on_sigterm(words[0]), full_disk_said(Path.cwd()):
+            return _run(words[0], words[1:])
+    except Preempted as stop:
+        if os.environ.get("RANK", "0") == "0":  # the first one speaks for all
+            print(f"openmfr {words[0]}: {stop}", file=sys.stderr)
+        return EXIT_PREEMPTED
     except UserError as error:
         rank = f" (rank {os.environ['RANK']})" if "RANK" in os.environ else ""
         print(f"openmfr {words[0]}{rank}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) or not (error.filename or error.errno == ENOSPC):
+    except (OSError, MemoryError, RuntimeError) as error:
+        said = _mendable(error)
+        if said is None:
             raise
-        path, reason = error.filename or "disk", error.strerror
-        print(f"openmfr {words[0]}: {path}: {reason}; check the path", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        print(
-            f"openmfr {words[0]}: not enough memory ({str(error).splitlines()[0]}); run `openmfr "
-            "plan` with the recipe and the size of the data: it says what fits, and on how many "
-            "ranks",
-            file=sys.stderr,
-        )
+        print(f"openmfr {words[0]}: {said}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted; give the same command again", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+@contextmanager
+def _stop_on_sigterm(verb: str) -> Iterator[None]:
+    """Let SIGTERM end a verb as Ctrl-C does, but with a code of its own.
+
+    A training notes it instead, and stops at its next step; a service has its own way to end.
+    """
+    if verb == "serve" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise Preempted("asked to stop (SIGTERM); give the same command again")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _run(verb: str, words: list[str]) -> int:
@@ -140,7 +162,7 @@ def _run(verb: str, words: list[str]) -> int:
             part = _choose_part(verb, words, parts, example=module.EXAMPLE)
             module, prog = importlib.import_module(f"openmfr.cli.{verb}_{part}"), f"{prog} {part}"
             words = words[1:]
-        tyro.cli(module.main, prog=prog, args=words)
+        tyro.cli(module.main, prog=prog, args=[_local(word) for word in words])
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
@@ -152,6 +174,17 @@ def _run(verb: str, words: list[str]) -> int:
             next_step=f'pip install "openmfr[{EXTRAS[package]}]"',
         ) from error
     return 0
+
+
+def _local(word: str) -> str:
+    """What a command reads of a store in S3 storage: its folder in the cache."""
+    from openmfr.data.remote import is_remote
+
+    if not is_remote(word):
+        return word
+    from openmfr.data.store import Store
+
+    return str(Store(word).path)
 
 
 def _choose_part(verb: str, words: list[str], parts: dict[str, str], *, example: str) -> str:
@@ -175,10 +208,22 @@ def _choose_part(verb: str, words: list[str], parts: dict[str, str], *, example:
     return words[0]
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed: Python's, numpy's, or torch's on a CPU or a GPU."""
+def _mendable(error: Exception) -> str | None:
+    """Say what a user can do about an error of the system; None if it is a bug.
+
+    An allocation fails in Python's own words, numpy's, or torch's on a CPU or a GPU.
+    """
+    if isinstance(error, OSError):
+        if isinstance(error, BrokenPipeError) or not error.filename:
+            return None
+        return f"{error.filename}: {error.strerror}; check the path"
     is_torchs = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
-    return isinstance(error, MemoryError) or is_torchs
+    if not (isinstance(error, MemoryError) or is_torchs):
+        return None
+    return (
+        f"not enough memory ({str(error).splitlines()[0]}); run `openmfr plan` with the recipe and "
+        "the size of the data: it says what fits, and on how many ranks"
+    )
 
 
 def _overview() -> str:
@@ -190,7 +235,10 @@ usage: openmfr VERB [ARGUMENTS]      openmfr VERB --help explains a verb, with a
 {verbs}
 
 Start with:  openmfr demo
-Every verb that works long shows its progress and goes on where it stopped when it is repeated."""
+Every verb that works long shows its progress and goes on where it stopped when it is repeated.
+
+Exit codes:  0 done, 2 something to mend (the message says what), {EXIT_PREEMPTED} asked to stop by
+SIGTERM and 130 by Ctrl-C: give the same command again."""
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ def main(
     epochs: float | None = None,
     batch_size: int | None = None,
     sample_rate: float | None = None,
+    sampling: Literal["images", "identities"] | None = None,
     learning_rate: float | None = None,
     backbone: str | None = None,
     precision: Literal["float32", "bfloat16", "float16"] | None = None,
@@ -34,6 +35,7 @@ def main(
     compile: bool | None = None,  # noqa: A002 (the flag's name)
     device: str | None = None,
     workers: int | None = None,
+    patience: float = 10.0,
     dry_run: bool = False,
 ) -> None:
     """Train a recogniser; the same command in the same folder goes on where it stopped.
@@ -41,6 +43,9 @@ def main(
     Example: openmfr train tiny_real --store faces --out runs/tiny
 
     On many devices: torchrun --nproc-per-node 8 -m openmfr train RECIPE --store … --out …
+
+    SIGTERM ends it after the step it is in, with a checkpoint and exit code 75; 0 is the end of the
+    training, 2 something to mend, and 130 Ctrl-C, which writes no checkpoint.
 
     Args:
         recipe: tiny_synthetic, tiny_real, probe_real, paper_cosface and the other settings of the
@@ -61,6 +66,8 @@ def main(
         batch_size: Images of all processes in each step, instead of the recipe's.
         sample_rate: Share of the identities that take part in a step (Partial FC), instead of the
             recipe's.
+        sampling: What an epoch holds equally often, instead of the recipe's: each image once, or
+            each identity, however many images she has.
         learning_rate: Peak rate for 256 images a step, instead of the recipe's.
         backbone: Network, instead of the recipe's; also your own package.module:Class, or the JSON
             file of an architecture, such as openmfr search writes.
@@ -70,20 +77,27 @@ def main(
         compile: Compile the backbone with torch.compile, instead of the recipe's choice.
         device: cpu, cuda or cuda:N; a GPU where there is one by default.
         workers: Processes that decode images; none beside a CPU and four beside a GPU by default.
+        patience: Minutes that processes wait for each other; training stops, with a checkpoint,
+            when no batch came for eight tenths of them.
         dry_run: Say what would be done: shapes, schedule, memory, steps; and stop.
     """
+    from datetime import timedelta
+
     from openmfr.device import choose_device, keep_freed_pages, own_device
     from openmfr.distributed import joined
     from openmfr.errors import UserError
     from openmfr.recipes import is_papers, load_recipe
     from openmfr.train import Training
     from openmfr.train.config import changed
+    from openmfr.train.feeder import Patience
 
+    waits = Patience.within(60 * patience)
     config = changed(
         load_recipe(recipe),
         epochs=epochs,
         batch_size=batch_size,
         sample_rate=sample_rate,
+        sampling=sampling,
         mask_probability=masks,
         learning_rate=learning_rate,
         backbone=backbone,
@@ -118,10 +132,11 @@ def main(
         return
     keep_freed_pages()
     chosen = own_device(choose_device(device))
-    with joined(chosen) as ranks:
+    with joined(chosen, timeout=timedelta(minutes=patience)) as ranks:
         if not ranks.is_first:
             logging.getLogger("openmfr").setLevel(logging.WARNING)  # the first one speaks for all
-        best = training.trainer(out or Path(), device=chosen, workers=workers, ranks=ranks).fit()
+        trainer = training.trainer(out or Path(), device=chosen, workers=workers, ranks=ranks)
+        best = trainer.fit(patience=waits)
         if ranks.is_first:
             print(f"best checkpoint: {best}")
 

@@ -120,7 +120,6 @@ def _lost_images(path: Path, expected: int) -> IntArray:
     if CHECKSUM not in table.schema.names:
         raise ValueError("it differs, and has no checksums of images")
     images, checksums = table.column("image"), table.column(CHECKSUM)
-    images.validate(full=True)  # offsets may point anywhere
     return np.array(
         [
             row

@@ -27,7 +27,8 @@ import pyarrow as pa
 from openmfr.data.crop import Crop, IngestConfig, crop_aligned, crop_at, crop_detected
 from openmfr.data.formats.photo_list import PhotoList, list_photos, read_landmarks
 from openmfr.data.labels import Labels
-from openmfr.data.store import Store, StoreWriter, finished_store
+from openmfr.data.store import Store
+from openmfr.data.store_writer import StoreWriter, finished_store
 from openmfr.errors import UserError
 from openmfr.faces.detect import Detector
 from openmfr.faces.face_mesh import FaceMeshDetector

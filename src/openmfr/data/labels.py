@@ -252,7 +252,7 @@ class Labels:
         faults: list[UserError] = []
         columns: dict[str, npt.NDArray[Any]] = {}
         for name in _COLUMNS:  # one at a time: in Arrow's form, texts take 4 bytes a row each
-            column = _read(path, partial(pq.read_table, columns=[name])).column(name)
+            column = _read(path, partial(_column, name))
             found = _faults(column, name, path)
             faults += found
             if not found:
@@ -262,8 +262,8 @@ class Labels:
         raise_together(faults)
         return cls(
             **columns,
-            store_fingerprint=metadata[b"openmfr.store"].decode(),
-            parent=metadata[b"openmfr.parent"].decode(),
+            store_fingerprint=metadata.get(b"openmfr.store", b"").decode(errors="replace"),
+            parent=metadata.get(b"openmfr.parent", b"").decode(errors="replace"),
         )
 
 
@@ -278,10 +278,16 @@ _TYPES = {
 }
 
 
+def _column(name: str, path: Path | str) -> pa.ChunkedArray:
+    column = pq.read_table(path, columns=[name]).column(name)
+    column.validate(full=True)  # of texts, that they are texts
+    return column
+
+
 def _read(path: Path | str, how: Callable[[Path | str], Any]) -> Any:
     try:
         return how(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise UserError(
             where=str(path),
             found=f"no readable label table ({type(error).__name__})",

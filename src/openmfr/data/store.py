@@ -4,14 +4,12 @@ A store is a folder of Arrow IPC shards and a manifest. Each shard is one record
 is found by one bisection and read without a copy; the manifest holds the checksum of every shard
 and is written last, by rename: a folder without one is an unfinished store.
 
-Writing goes shard by shard. A shard's number is chosen by the writer, not by the order in which
-shards arrive, so parallel workers, and a run that was killed and repeated, end in the same store.
+`data.store_writer` writes them.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import zlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -29,20 +27,12 @@ from PIL import Image
 from openmfr.data.remote import REMOTE, cached_store, fetch, is_remote
 from openmfr.errors import UserError
 from openmfr.files import (
-    atomic_path,
     check_format_version,
-    check_same_settings,
-    fingerprint,
-    prepare_folder,
     read_json,
-    sha256_of_file,
-    write_json,
 )
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-#: Stands in an unfinished store, so that a repeated run knows its own.
-SETTINGS = "settings.json"
 
 #: Lists the images that `data.damage` found damaged: they count as if they were not there.
 QUARANTINE = "quarantine.json"
@@ -57,7 +47,8 @@ SCHEMA = pa.schema(
     ]
 )
 
-_SUFFIX = ".arrow"
+#: How the files of shards end.
+SHARD_SUFFIX = ".arrow"
 
 #: Column of each image's checksum (CRC-32); stores of earlier versions have none.
 CHECKSUM = "crc32"
@@ -90,7 +81,7 @@ class Store:
 
     def __init__(self, path: Path | str) -> None:
         if is_remote(path):
-            path = cached_store(str(path), manifest=MANIFEST, shard_suffix=_SUFFIX)
+            path = cached_store(str(path), manifest=MANIFEST, shard_suffix=SHARD_SUFFIX)
         self.path = Path(path)
         manifest = read_json(
             self.path / MANIFEST,
@@ -109,6 +100,7 @@ class Store:
         self.fingerprint: str = manifest["fingerprint"]
         self.settings: dict[str, Any] = manifest["settings"]
         self._shards: list[dict[str, Any]] = manifest["shards"]
+        _check_manifest(manifest, where=self.path / MANIFEST)
         self._starts: list[int] = list(
             accumulate((shard["images"] for shard in self._shards), initial=0)
         )
@@ -247,7 +239,7 @@ class Store:
         entry = self._shards[shard]
         try:
             return open_shard(self.shard_path(shard), images=entry["images"])
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, ValueError) as error:
             raise self._damaged(entry["file"], f"an unreadable shard ({error})") from error
 
     def _damaged(self, what: str, found: str) -> UserError:
@@ -257,6 +249,30 @@ class Store:
             allowed="what was written",
             next_step=f"copy it again, or set the damage aside: openmfr inspect {self.path} "
             "--repair, then the same command again",
+        )
+
+
+def _check_manifest(manifest: Mapping[str, Any], *, where: Path) -> None:
+    """Refuse a manifest whose values are of other types, or whose files lie elsewhere."""
+    kinds = {"image_size": int, "fingerprint": str, "settings": dict, "shards": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(manifest[name], kind)]
+    for number, shard in enumerate(manifest["shards"] if not wrong else ()):
+        is_whole = (
+            isinstance(shard, dict)
+            and isinstance(shard.get("images"), int)
+            and 0 < shard["images"] < 2**31
+            and isinstance(shard.get("sha256"), str)
+            and isinstance(shard.get("file"), str)
+            and Path(shard["file"]).name == shard["file"]
+        )
+        if not is_whole:
+            wrong.append(f"shards, {number}")
+    if wrong:
+        raise UserError(
+            where=f"{where}, {wrong[0]}",
+            found="a value of another kind",
+            allowed="what openmfr wrote",
+            next_step="copy the manifest again, or make the store again",
         )
 
 
@@ -285,146 +301,17 @@ def open_shard(path: Path, *, images: int | None = None) -> pa.Table:
 
     Raises:
         OSError: If there is no such file.
-        pa.ArrowException: If it is no Arrow file, or lacks images or columns.
+        pa.ArrowException: If it is no Arrow file, is damaged, or lacks images or columns.
+        ValueError: If a name in it is no text.
     """
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
+    table.validate(full=True)  # a flipped bit in an offset would read anywhere in memory
     missing = {*SCHEMA.names} - {*table.schema.names}
     if missing or images not in (None, table.num_rows):
         found = f"no column {', '.join(missing)}" if missing else f"{table.num_rows} images"
         raise pa.ArrowInvalid(f"{found}, against the manifest")
     return table
-
-
-class StoreWriter:
-    """Writes a store shard by shard; what is already written is kept when the run is repeated.
-
-    Args:
-        path: Folder to create, or one that the same writer began and did not finish.
-        image_size: Height and width of every image in pixels.
-        settings: What determines the content (inputs and options, as JSON): kept in the manifest
-            for a person who asks, and compared when a run is repeated.
-
-    Raises:
-        UserError: If a finished store, a store begun with other settings, or foreign files stand
-            there.
-    """
-
-    def __init__(self, path: Path | str, *, image_size: int, settings: Mapping[str, Any]) -> None:
-        self.path = Path(path)
-        self.image_size = image_size
-        self.settings = json.loads(json.dumps(settings))
-        if (self.path / MANIFEST).exists():
-            raise UserError(
-                where=str(self.path),
-                found="a finished store",
-                allowed="a new folder",
-                next_step="choose another folder, or delete this one",
-            )
-        prepare_folder(self.path, mark=SETTINGS, what="unfinished store")
-        begun = self.path / SETTINGS
-        if begun.exists():
-            check_same_settings(self.path, read_json(begun, what="store"), self.settings)
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(begun, self.settings)
-
-    def has_shard(self, number: int) -> bool:
-        """Whether a shard was written, by this run or one that was killed."""
-        return self._shard_path(number).exists()
-
-    def write_shard(
-        self, number: int, images: Sequence[bytes], columns: Mapping[str, Sequence[Any]]
-    ) -> None:
-        """Write one shard atomically.
-
-        Args:
-            number: Place of the shard in the store, from 0. Numbers may come in any order.
-            images: Encoded images, JPEG or PNG, each `image_size` squared; may be empty.
-            columns: Source columns, each as long as `images`; `source` and `identity_name` are
-                required, others are the caller's.
-        """
-        self._seal_path(number).unlink(missing_ok=True)
-        arrays: dict[str, pa.Array] = {"image": pa.array(images, pa.binary())}
-        arrays[CHECKSUM] = pa.array([zlib.crc32(image) for image in images], pa.uint32())
-        for name, values in columns.items():
-            field_type = SCHEMA.field(name).type if name in SCHEMA.names else None
-            arrays[name] = pa.array(values, field_type)
-        batch = pa.record_batch(arrays)
-        with (
-            atomic_path(self._shard_path(number)) as temporary,
-            pa.OSFile(str(temporary), "wb") as sink,
-            pa.ipc.new_file(sink, batch.schema) as writer,
-        ):
-            writer.write_batch(batch)
-        # Here, where many processes write: summing up all shards at the end takes hours.
-        write_json(self._seal_path(number), self._seal(number))
-
-    def commit(self, *, shards: int) -> Store:
-        """Write the manifest: from now on the folder is a store.
-
-        Args:
-            shards: How many shards there must be, numbered from 0.
-
-        Returns:
-            The store, opened.
-
-        Raises:
-            UserError: If a shard is missing.
-        """
-        entries = []
-        for number in range(shards):
-            path = self._shard_path(number)
-            if not path.exists():
-                raise UserError(
-                    where=str(path),
-                    found="no such shard",
-                    allowed=f"shards 0 to {shards - 1}",
-                    next_step="run the same command again; it writes what is missing",
-                )
-            seal = self._seal_path(number)
-            entry = read_json(seal, what="seal") if seal.exists() else self._seal(number)
-            if entry["images"]:
-                entries.append(entry)
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "kind": "store",
-            "image_size": self.image_size,
-            "images": sum(entry["images"] for entry in entries),
-            "fingerprint": fingerprint(*(entry["sha256"] for entry in entries)),
-            "settings": self.settings,
-            "shards": entries,
-        }
-        write_json(self.path / MANIFEST, manifest)
-        for number in range(shards):
-            self._seal_path(number).unlink(missing_ok=True)
-        (self.path / SETTINGS).unlink(missing_ok=True)
-        return Store(self.path)
-
-    def _seal(self, number: int) -> dict[str, Any]:
-        """A shard's line in the manifest."""
-        path = self._shard_path(number)
-        images = open_shard(path).num_rows
-        return {"file": path.name, "images": images, "sha256": sha256_of_file(path)}
-
-    def _shard_path(self, number: int) -> Path:
-        return self.path / f"shard-{number:06d}{_SUFFIX}"
-
-    def _seal_path(self, number: int) -> Path:
-        return self.path / f"shard-{number:06d}.json"
-
-
-def finished_store(path: Path | str, *, settings: Mapping[str, Any]) -> Store | None:
-    """Open the store that a command with these settings has finished before, if there is one.
-
-    Raises:
-        UserError: If a finished store with other settings stands there.
-    """
-    if not (Path(path) / MANIFEST).exists():
-        return None
-    store = Store(path)
-    check_same_settings(store.path, store.settings, json.loads(json.dumps(settings)))
-    (store.path / SETTINGS).unlink(missing_ok=True)  # a kill may have come just before
-    return store
 
 
 def decode_image(encoded: bytes | memoryview, *, out: UInt8Array | None = None) -> UInt8Array:

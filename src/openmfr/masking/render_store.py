@@ -16,13 +16,8 @@ import pyarrow as pa
 
 from openmfr.config import to_dict
 from openmfr.data.labels import Labels
-from openmfr.data.store import (
-    MASK_STYLE,
-    Store,
-    StoreWriter,
-    encode_jpeg,
-    finished_store,
-)
+from openmfr.data.store import MASK_STYLE, Store, encode_jpeg
+from openmfr.data.store_writer import StoreWriter, finished_store
 from openmfr.masking.augment import Masker
 from openmfr.masking.looks import MASK_COLOUR, MASK_COVERAGE, mask_colour
 from openmfr.run import progress

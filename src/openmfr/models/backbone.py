@@ -42,6 +42,10 @@ DESCRIBED = "ridnet"
 SIZE_MULTIPLE = 16
 
 
+#: Largest input and embedding: a damaged file must not ask for terabytes.
+_MOST_PIXELS, _MOST_NUMBERS = 2_048, 65_536
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
     """Which network turns images into embeddings.
@@ -92,19 +96,19 @@ class BackboneConfig:
                 "description",
             )
         multiple = 1 if self.is_custom else SIZE_MULTIPLE
-        if self.input_size < multiple or self.input_size % multiple:
-            below = max(self.input_size // multiple, 1) * multiple
+        if not multiple <= self.input_size <= _MOST_PIXELS or self.input_size % multiple:
+            below = min(max(self.input_size // multiple, 1) * multiple, _MOST_PIXELS - multiple)
             yield UserError(
                 where="backbone.input_size",
                 found=str(self.input_size),
-                allowed=f"multiples of {multiple} from {multiple}",
+                allowed=f"multiples of {multiple} from {multiple} to {_MOST_PIXELS}",
                 next_step=f"use {below} or {below + multiple}",
             )
-        if self.embedding_dim < 1:
+        if not 1 <= self.embedding_dim <= _MOST_NUMBERS:
             yield UserError(
                 where="backbone.embedding_dim",
                 found=str(self.embedding_dim),
-                allowed="integers from 1",
+                allowed=f"integers from 1 to {_MOST_NUMBERS}",
                 next_step="use 512",
             )
         if not 0 <= self.dropout < 1:

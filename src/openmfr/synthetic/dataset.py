@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from openmfr.data.labels import Labels
-from openmfr.data.store import Store, StoreWriter, encode_jpeg, finished_store
+from openmfr.data.store import Store, encode_jpeg
+from openmfr.data.store_writer import StoreWriter, finished_store
 from openmfr.errors import UserError, raise_together
 from openmfr.faces.align import TEMPLATE_SIZE
 from openmfr.run import progress

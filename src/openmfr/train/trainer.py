@@ -8,20 +8,21 @@ the same images in the same order; sums are added in another order then, and bat
 augmentation draw over other parts of a batch.
 
 On several ranks every method is called by all of them; the first one alone writes the run's folder.
+Before each step they agree that all may make it, so that they stop together, with a checkpoint,
+when one of them is asked to (SIGTERM) or gets no batch.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from openmfr.checkpoint import Checkpoint, CheckpointFolder, CheckpointInfo, load_into
 from openmfr.config import to_dict
@@ -35,16 +36,20 @@ from openmfr.data.loader import (
 )
 from openmfr.data.order import order_of, training_images
 from openmfr.data.store import Store
-from openmfr.distributed import Ranks
-from openmfr.errors import UserError
+from openmfr.distributed import Ranks, lost_rank_said
+from openmfr.errors import UserError, full_disk_said
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.files import only_one
 from openmfr.heads import NotFiniteError
-from openmfr.run import Run, progress
+from openmfr.run import Run, event, progress
 from openmfr.train.config import HeadStart, TrainConfig
+from openmfr.train.curves import Record, recording
+from openmfr.train.feeder import Patience, feeding
 from openmfr.train.holdout import Holdout, summarise
 from openmfr.train.learner import Learner
 from openmfr.train.parallel import check_batch
+from openmfr.train.stopping import StopRequest, stop_after_the_end, stop_on_sigterm, take_batch
+from openmfr.train.watchdog import Losses, Pace, SlowRanks, Stopwatch, diverged
 
 logger = logging.getLogger(__name__)
 
@@ -127,17 +132,25 @@ class Trainer:
             ranks=self.ranks,
             in_background=config.background_checkpoints,
         )
+        self._saved_step = 0
+        self._losses, self._stopwatch, self._slow = Losses(), Stopwatch(), SlowRanks()
 
-    def fit(self) -> Path:
+    def fit(self, *, patience: Patience | None = None) -> Path:
         """Train to the end, from the last checkpoint if there is one.
 
         With held-out identities a page about them, with training curves, is written at the end.
+        While it trains, SIGTERM ends it at the next step, with a checkpoint; Ctrl-C at once.
+
+        Args:
+            patience: How long to wait for a batch.
 
         Returns:
             The best checkpoint's folder.
 
         Raises:
-            UserError: If the loss is no longer finite.
+            UserError: If the loss is no longer finite, no batch comes, another rank does not
+                answer, or the disk is full. The last checkpoint is a good one in each case.
+            Preempted: If SIGTERM came; the same call goes on.
         """
         if self.ranks.is_first:
             self.run.begin()
@@ -148,55 +161,89 @@ class Trainer:
         with only_one(self.run.path) if self.ranks.is_first else nullcontext():
             first = self._resume()
             if first < self.steps:
-                with self.run.log_to_file(is_first=self.ranks.is_first), torch.random.fork_rng():
-                    self._loop(first)
+                with self._watched(), torch.random.fork_rng(), stop_on_sigterm() as stop:
+                    self._loop(first, stop, patience or Patience())
             if self.holdout is not None and not (self.run.path / "report.html").exists():
                 self._report(self.holdout)
             best = self.checkpoints.best()
             self.ranks.barrier()
         return best
 
-    def _loop(self, first: int) -> None:
-        config = self.config
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Around the steps: log them, measure their parts, and say clearly what ends them."""
+        hook = self.learner.head.register_forward_pre_hook(self._stopwatch.reach_others)
+        try:
+            with (
+                self.run.log_to_file(is_first=self.ranks.is_first, rank=self.ranks.rank),
+                full_disk_said(self.run.path),
+                lost_rank_said(f"{self.run.path}, rank {self.ranks.rank}"),
+            ):
+                yield
+        finally:
+            hook.remove()
+
+    def _loop(self, first: int, stop: StopRequest, patience: Patience) -> None:
         logger.info(
             "%s images of %s identities, %s steps of %s, from step %s",
             f"{self.images:,}",
             f"{self.learner.head.num_identities:,}",
             f"{self.steps:,}",
-            config.batch_size,
+            self.config.batch_size,
             f"{first:,}",
+            extra=event("resume" if first else "begin", step=first),
         )
-        board = self._board(first)
+        self._saved_step = first
+        self._losses.begin(first)
+        self._stopwatch.restart()
+        with (
+            recording(self.run, first=first, is_first=self.ranks.is_first) as record,
+            self._progress(first) as advance,
+            feeding(self.batches(first), patience) as feeder,
+        ):
+            for step in range(first, self.steps):
+                images, identity = take_batch(
+                    feeder,
+                    self.ranks,
+                    stop,
+                    where=f"{self.run.path}, step {step + 1}",
+                    waiting=self._stopwatch.waiting(),
+                    save=partial(self._save_before_stop, step),
+                )
+                self._stopwatch.begin_step()
+                self._losses.add(self.step(step, images, identity))
+                advance(self.config.batch_size, self._after(step + 1, record))
+            self.checkpoints.wait()
+            stop_after_the_end(self.ranks, stop, where=str(self.run.path))
+
+    def _save_before_stop(self, done: int) -> None:
+        if done != self._saved_step:
+            self._check_loss(done)
+            self._settle(done)
+            self._save(done, {})
+        self.checkpoints.wait()
+
+    def _after(self, done: int, record: Record) -> str:
+        """What follows a step: a row of metrics, a measurement, a checkpoint; or nothing.
+
+        Returns:
+            What to show beside the progress.
+        """
+        config = self.config
         evaluate_steps = max(1, round(config.evaluate_epochs * self.images / config.batch_size))
-        since, seconds = first, time.perf_counter()
-        with progress(
-            "train",
-            total=self.steps * config.batch_size,
-            unit="images",
-            done=first * config.batch_size,
-            is_shown=self.ranks.is_first,
-        ) as advance:
-            for step, (images, identity) in enumerate(self.batches(first), start=first):
-                loss = self.step(step, images, identity)
-                done = step + 1
-                is_last = done == self.steps
-                is_measured = is_last or done % evaluate_steps == 0
-                is_saved = is_measured or done % config.checkpoint_steps == 0
-                note = ""
-                if is_saved or done == 1 or done % LOG_EVERY == 0:
-                    value = self._check_finite(done, loss)
-                    rate = (done - since) / (time.perf_counter() - seconds)
-                    self._record(self._row(done, value, rate), board)
-                    note = f"loss {value:.3f}"
-                if is_saved:
-                    self.learner.head.settle()
-                    self._check_weights(done)
-                    self._checkpoint(done, board, is_measured=is_measured)
-                if note:
-                    since, seconds = done, time.perf_counter()
-                advance(config.batch_size, note)
-        if board is not None:
-            board.close()
+        is_measured = done == self.steps or done % evaluate_steps == 0
+        is_saved = is_measured or done % config.checkpoint_steps == 0
+        if not (is_saved or done == 1 or done % LOG_EVERY == 0):
+            return ""
+        value = self._check_loss(done)
+        pace = self._stopwatch.pace
+        record(self._row(done, value, pace))
+        self._slow.note(done, pace, self.ranks)
+        if is_saved:
+            self._settle(done)
+            self._save(done, self._measure(done, record) if is_measured else {})
+        self._stopwatch.restart()
+        return f"loss {value:.3f}"
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Serve decoded batches from a step to the end: uint8 (B, H, W, 3), and classes (B,)."""
@@ -226,63 +273,69 @@ class Trainer:
             batch = self.order.draw(step * self.config.batch_size, self.config.batch_size).images
             concerned = ", ".join(str(index) for index in batch[error.rows][:10])
             raise self._diverged(
-                step, f"embeddings that are not finite, of images {concerned} of the store"
+                step + 1, f"embeddings that are not finite, of images {concerned} of the store"
             ) from error
 
-    def _check_finite(self, step: int, loss: Tensor) -> float:
-        value = float(loss)
+    def _check_loss(self, done: int) -> float:
+        """Look at the losses since the last look, which are the same on all ranks."""
+        step, value = self._losses.look()
         if not math.isfinite(value):
             raise self._diverged(step, f"loss {value}")
+        assert step == done
         return value
 
-    def _check_weights(self, step: int) -> None:
-        """What is saved must be finite."""
+    def _settle(self, done: int) -> None:
+        """Make up for moves of the head that were put off; what is saved must be finite."""
+        self.learner.head.settle()
         found = self.learner.what_is_not_finite()
         if found is not None:
-            raise self._diverged(step, found)
+            raise self._diverged(done, found)
 
     def _diverged(self, step: int, found: str) -> UserError:
-        return UserError(
-            where=f"{self.run.path}, step {step}",
+        size, last = self.config.batch_size, self._saved_step
+        steps = range(max(step - 1, 1), step + 1)  # and the one before, which moved the weights
+        return diverged(
+            self.run.path,
+            step=step,
             found=found,
-            allowed="finite numbers",
-            next_step="lower the learning rate or lengthen the warm-up, in a new folder",
+            learning_rate=self.learner.learning_rate,
+            images={n: self.order.draw((n - 1) * size, size).images.tolist() for n in steps},
+            good=self.run.path / "checkpoints" / f"step-{last:08d}" if last else None,
+            is_first=self.ranks.is_first,
         )
 
-    def _row(self, step: int, loss: float, steps_per_second: float) -> dict[str, float]:
+    def _row(self, step: int, loss: float, pace: Pace) -> dict[str, float]:
         row = {
             "step": step,
             "epoch": step * self.config.batch_size / self.images,
             "loss": loss,
             "learning_rate": self.learner.learning_rate,
-            "images_per_second": steps_per_second * self.config.batch_size,
+            "images_per_second": self.config.batch_size / pace.step,
+            "step_seconds": pace.step,
+            "data_seconds": pace.data,
         }
         if self.learner.scaler.is_enabled():
             row["skipped_steps"] = self.learner.skipped_steps
         return row
 
-    def _board(self, first: int) -> SummaryWriter | None:
-        if not self.ranks.is_first:
-            return None
-        return SummaryWriter(str(self.run.path / "tensorboard"), purge_step=first)
+    def _progress(self, first: int) -> AbstractContextManager[Callable[..., None]]:
+        size, is_shown = self.config.batch_size, self.ranks.is_first
+        total, done = self.steps * size, first * size
+        return progress("train", total=total, unit="images", done=done, is_shown=is_shown)
 
-    def _record(self, row: dict[str, float], board: SummaryWriter | None) -> None:
-        if board is None:
-            return
-        self.run.add_metrics(row)
-        for name, value in row.items():
-            if name != "step":
-                board.add_scalar(name, value, int(row["step"]))
+    def _measure(self, done: int, record: Record) -> dict[str, float]:
+        """Figures of the held-out identities by name; none without them."""
+        if self.holdout is None:
+            return {}
+        metrics = summarise(self._compare_held_out(self.holdout))
+        epoch = done * self.config.batch_size / self.images
+        record({"step": done, "epoch": epoch, **metrics})
+        text = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        logger.info("epoch %.1f: %s", epoch, text, extra=event("measurement", step=done))
+        return metrics
 
-    def _checkpoint(self, done: int, board: SummaryWriter | None, *, is_measured: bool) -> None:
-        metrics: dict[str, float] = {}
-        if is_measured and self.holdout is not None:
-            metrics = summarise(self._compare_held_out(self.holdout))
-            epoch = done * self.config.batch_size / self.images
-            self._record({"step": done, "epoch": epoch, **metrics}, board)
-            logger.info(
-                "epoch %.1f: %s", epoch, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
-            )
+    def _save(self, done: int, metrics: dict[str, float]) -> None:
+        """Write a checkpoint; `_settle` comes before."""
         info = CheckpointInfo(
             backbone=self.config.backbone,
             step=done,
@@ -299,6 +352,8 @@ class Trainer:
             training=self.learner.training_state(),
             shards=self.learner.shards(),
         )
+        self._saved_step = done
+        logger.info("checkpoint after step %s", f"{done:,}", extra=event("checkpoint", step=done))
 
     def _compare_held_out(self, holdout: Holdout) -> Comparisons:
         config = self.config

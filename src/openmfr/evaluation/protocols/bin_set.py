@@ -24,7 +24,8 @@ from openmfr.data.crop import IngestConfig, crop_aligned
 from openmfr.data.formats.bin import BinSet, read_bin
 from openmfr.data.ingest import LABELS
 from openmfr.data.labels import Labels
-from openmfr.data.store import Store, StoreWriter, finished_store
+from openmfr.data.store import Store
+from openmfr.data.store_writer import StoreWriter, finished_store
 from openmfr.errors import UserError, raise_together
 from openmfr.evaluation.protocols.lists import identities_from_pairs
 from openmfr.faces.photo import PhotoError

@@ -33,6 +33,8 @@ CHANNEL_MULTIPLE: Final = 8
 
 FORMAT_VERSION: Final = 1
 _PATH_DEPTHS: Final = (2, 4)
+#: Far above any network, and little to list: a damaged file must not ask for billions of blocks.
+_STAGE_DEPTHS: Final = (1, 1_000)
 _PATH_COUNTS: Final = (2, 4)
 _STAGE_COUNTS: Final = (1, 5)
 
@@ -125,8 +127,7 @@ class Stage:
     def __post_init__(self) -> None:
         faults = [*_no_multiple("stage.channels", self.channels)]
         faults += _no_multiple("stage.width", self.width)
-        if self.depth < 1:
-            faults += _outside("stage.depth", self.depth, (1, None))
+        faults += _outside("stage.depth", self.depth, _STAGE_DEPTHS)
         if not 1 <= len(self.pattern) <= max(self.depth, 1):
             faults += _outside("stage.pattern", len(self.pattern), (1, max(self.depth, 1)))
         deepest = max((p.depth for b in self.pattern for p in b.paths if p.is_dense), default=1)
@@ -272,12 +273,12 @@ def _no_multiple(where: str, found: int) -> Iterable[UserError]:
         )
 
 
-def _outside(where: str, found: int, limits: tuple[int, int | None]) -> Iterable[UserError]:
+def _outside(where: str, found: int, limits: tuple[int, int]) -> Iterable[UserError]:
     least, most = limits
-    if found < least or (most is not None and found > most):
+    if not least <= found <= most:
         yield UserError(
             where=where,
             found=str(found),
-            allowed=f"from {least}" if most is None else f"{least} to {most}",
+            allowed=f"{least} to {most}",
             next_step="choose a number in that range",
         )
