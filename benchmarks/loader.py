@@ -109,7 +109,9 @@ def ours(folder: Path, workers: int, epochs: int) -> Batches:
     from openmfr.data.loader import FaceDataset, StreamSampler, load_batches
     from openmfr.data.order import Stream
     from openmfr.data.store import Store
+    from openmfr.device import keep_freed_pages
 
+    keep_freed_pages()  # as `openmfr train` does
     store, labels = Store(folder / "store"), Labels.read(folder / "store" / "labels.parquet")
     sampler = StreamSampler(
         Stream(labels.kept(), seed=0),
