@@ -190,6 +190,8 @@ def embed_store(
     if is_done:
         finished = Embeddings(out)
         check_same_settings(out, finished.settings, settings)
+        if is_first:
+            _tidy(out)  # a kill may have come just before
         return finished
     if is_first:
         _begin(out, settings, shape)
@@ -280,6 +282,10 @@ def _finish(out: Path, store: Store, settings: dict[str, Any], shape: tuple[int,
         "shape": list(shape),
     }
     write_json(out / META, meta)
+    _tidy(out)
+
+
+def _tidy(out: Path) -> None:
     (out / PARTIAL).unlink(missing_ok=True)
     shutil.rmtree(out / PARTS, ignore_errors=True)
 

@@ -71,7 +71,7 @@ def log_of(out: Path) -> Path:
 def wait_for(out: Path, *, shards: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until so many shards are written, or the run is over."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while len(list(out.glob("shard-*"))) < shards and process.poll() is None:
+    while len(list(out.glob("shard-*.arrow"))) < shards and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
@@ -112,7 +112,7 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_in_the_same_store(
     while any(is_alive(worker) for worker in workers):  # workers do not outlive their run
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    kept = {path: path.stat().st_mtime_ns for path in out.glob("shard-*")}
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("shard-*.arrow")}
     again = start(arguments, out)
     assert again.wait(DEADLINE_SECONDS) == 0
     assert_same(out, whole)
