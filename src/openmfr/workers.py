@@ -53,6 +53,18 @@ def choose_workers(workers: int | None, *, where: str = "workers") -> int:
     return workers
 
 
+def size_of_part(images: int) -> int:
+    """How many images are one part of the work on so many: a shard, mostly.
+
+    Few enough for a bar that moves and little lost to a kill, and enough for millions.
+
+    Example:
+        >>> size_of_part(100), size_of_part(20_000), size_of_part(42_000_000)
+        (16, 313, 2048)
+    """
+    return min(max(-(-images // 64), 16), 2_048)
+
+
 def do_all(
     function: Callable[[Job], Result],
     jobs: Sequence[Job],

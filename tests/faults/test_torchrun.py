@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from faults.long_runs import last_step, weights
 from toys import make_store
 
-from openmfr.checkpoint import Checkpoint, CheckpointFolder
+from openmfr.checkpoint import CheckpointFolder
 
 pytestmark = pytest.mark.slow
 
@@ -115,11 +116,6 @@ def free_port() -> int:
         return port
 
 
-def last_step(run: Path) -> int:
-    index = run / "checkpoints" / "index.json"
-    return int(json.loads(index.read_text())["last"][5:]) if index.exists() else 0
-
-
 def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
     while last_step(run) < step:
         assert process.poll() is None, process.communicate()[0]
@@ -130,17 +126,6 @@ def finish(process: subprocess.Popen[str]) -> str:
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     return output
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    last = CheckpointFolder(run / "checkpoints").last()
-    assert last is not None
-    opened = Checkpoint.open(last)
-    return {
-        **opened.read_backbone(),
-        **opened.read_training(),
-        "prototypes": opened.read_prototypes(),
-    }
 
 
 def is_same(one: Path, other: Path) -> bool:

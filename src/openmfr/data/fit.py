@@ -33,7 +33,7 @@ from openmfr.faces.geometry import PACKED, VERTICES, Float32Array, GeometryProvi
 from openmfr.faces.mesh_provider import FaceMeshProvider
 from openmfr.files import only_one
 from openmfr.run import progress
-from openmfr.workers import choose_workers, do_all
+from openmfr.workers import choose_workers, do_all, size_of_part
 
 logger = logging.getLogger(__name__)
 
@@ -186,8 +186,7 @@ def write_geometry(
 
 
 def _parts(images: int) -> list[range]:
-    # Small enough for a bar that moves and little lost to a kill, large enough for millions.
-    per_part = min(max(-(-images // 64), 16), 2048)
+    per_part = size_of_part(images)
     return [range(start, min(start + per_part, images)) for start in range(0, images, per_part)]
 
 

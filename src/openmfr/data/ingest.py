@@ -35,7 +35,7 @@ from openmfr.faces.face_mesh import FaceMeshDetector
 from openmfr.faces.photo import PhotoError
 from openmfr.files import fingerprint, only_one, read_json, write_json, write_text
 from openmfr.run import progress
-from openmfr.workers import choose_workers, do_all
+from openmfr.workers import choose_workers, do_all, size_of_part
 
 logger = logging.getLogger(__name__)
 
@@ -153,8 +153,7 @@ def _jobs(
     landmarks: Mapping[str, FloatArray] | None,
     detector: DetectorFactory,
 ) -> Iterator[_Job]:
-    # Small enough for a bar that moves and little lost to a kill, large enough for millions.
-    photos_per_shard = min(max(-(-len(photos) // 64), 16), 2048)
+    photos_per_shard = size_of_part(len(photos))
     for number, start in enumerate(range(0, len(photos), photos_per_shard)):
         part = photos.part(start, start + photos_per_shard)
         points = None

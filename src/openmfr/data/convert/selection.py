@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.data.convert.sources import size_of_part
 from openmfr.data.formats.listing import LISTING, Listing, Rows, find_listing, write_listing
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store
 from openmfr.run import progress
+from openmfr.workers import size_of_part
 
 IntArray = npt.NDArray[np.int64]
 

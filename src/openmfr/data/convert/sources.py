@@ -25,7 +25,7 @@ from openmfr.errors import UserError
 from openmfr.faces.photo import PhotoError, read_file
 from openmfr.files import fingerprint, sha256_of_file
 from openmfr.run import progress
-from openmfr.workers import do_all
+from openmfr.workers import do_all, size_of_part
 
 IntArray = npt.NDArray[np.int64]
 
@@ -33,7 +33,6 @@ Kind = Literal["store", "bin", "recordio", "tar", "folder"]
 
 #: Images of a part: a shard of the store. Some 20 MB, whatever the size of the set.
 MOST_OF_A_PART: Final = 2048
-_LEAST_OF_A_PART: Final = 16
 
 
 class Part(Protocol):
@@ -162,12 +161,6 @@ def _natural(name: str) -> list[tuple[str, int]]:
     """
     words = "".join(c if c.isdecimal() else f"\0{c}\0" for c in name).split("\0")
     return [("", int(word)) if word.isdecimal() else (word, 0) for word in words if word]
-
-
-def size_of_part(images: int) -> int:
-    """How many images are one part of the work on so many."""
-    # Small enough for a bar that moves and little lost to a kill, large enough for millions.
-    return min(max(-(-images // 64), _LEAST_OF_A_PART), MOST_OF_A_PART)
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:
