@@ -71,6 +71,27 @@ def test_a_finished_store_is_opened_by_its_own_settings_alone(tmp_path: Path) ->
         finished_store(tmp_path / "s", settings={"seed": 2})
 
 
+def test_a_kill_just_after_the_manifest_leaves_nothing_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards(tmp_path / "whole", [0, 1]).commit(shards=2)
+    with monkeypatch.context() as patched:
+        patched.setattr("openmfr.data.store_writer._tidy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_shards(tmp_path / "s", [0, 1]).commit(shards=2)
+    (tmp_path / "s" / ".labels.parquet.0.tmp").write_text("half of the labels")
+    assert finished_store(tmp_path / "s", settings={"seed": 1}) is not None
+    assert files_of(tmp_path / "s") == files_of(tmp_path / "whole")
+
+
+def killed(store: Path) -> None:
+    raise KeyboardInterrupt(store)
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def test_foreign_files_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="a new or empty folder"):

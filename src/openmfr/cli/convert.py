@@ -79,7 +79,8 @@ def _to_store(source: Path, out: Path, size: int, workers: int | None) -> str:
     from openmfr.data.convert import convert_to_store
     from openmfr.data.convert.into_store import how_to_keep_others
     from openmfr.data.convert.sources import kind_of_set
-    from openmfr.data.ingest import LABELS, REJECTED
+    from openmfr.data.ingest import LABELS
+    from openmfr.data.rejected import REJECTED
 
     if kind_of_set(source) == "bin":
         return _bin_to_store(source, out, size)

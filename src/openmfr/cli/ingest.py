@@ -49,7 +49,8 @@ def main(
         address: HOST:PORT of the cluster's head; by default the one that this machine belongs to.
     """
     from openmfr.data.crop import IngestConfig
-    from openmfr.data.ingest import LABELS, REJECTED, ingest
+    from openmfr.data.ingest import LABELS, ingest
+    from openmfr.data.rejected import REJECTED
 
     summary = ingest(
         photos,

@@ -8,12 +8,8 @@ in the same store whatever the number of workers.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -27,13 +23,20 @@ import pyarrow as pa
 from openmfr.data.crop import Crop, IngestConfig, crop_aligned, crop_at, crop_detected
 from openmfr.data.formats.photo_list import PhotoList, list_photos, read_landmarks
 from openmfr.data.labels import Labels
+from openmfr.data.rejected import (
+    REJECTED,
+    forget_accounts,
+    gather_rejected,
+    kinds_of_rejected,
+    note_rejected,
+)
 from openmfr.data.store import Store
 from openmfr.data.store_writer import StoreWriter, finished_store
 from openmfr.errors import UserError
 from openmfr.faces.detect import Detector
 from openmfr.faces.face_mesh import FaceMeshDetector
 from openmfr.faces.photo import PhotoError
-from openmfr.files import fingerprint, only_one, read_json, write_json, write_text
+from openmfr.files import fingerprint, only_one
 from openmfr.run import progress
 from openmfr.workers import choose_workers, do_all, size_of_part
 
@@ -43,8 +46,6 @@ FloatArray = npt.NDArray[np.float64]
 DetectorFactory = Callable[[], Detector]
 
 LABELS: Final = "labels.parquet"
-REJECTED: Final = "rejected.csv"
-_ACCOUNTS: Final = "accounts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,8 @@ def ingest(
         with only_one(out):
             jobs = list(_jobs(listed, writer, config, points, detector))
             _run(jobs, workers=workers, cluster=cluster)
-            _write_rejected(out, len(jobs), len(listed))
+            if gather_rejected(out, shards=len(jobs)) == len(listed):
+                raise _nothing_found(out, len(listed))
             store = writer.commit(shards=len(jobs))
     return _finish(store, listed, was_finished=was_finished, started=started)
 
@@ -189,7 +191,7 @@ def _do(job: _Job) -> int:
             rows.append((source, identity_name, _crop(job, source, file)))
         except PhotoError as error:
             rejected.append((source, str(error)))
-    write_json(_account(job.writer.path, job.number), {"rejected": rejected})
+    note_rejected(job.writer.path, job.number, rejected)
     crops = [crop for _, _, crop in rows]
     points = [crop.landmarks for crop in crops]
     columns = {
@@ -234,39 +236,23 @@ def _where_from(
     return fingerprint("\n".join(names), *(landmarks[name].tobytes() for name in names))
 
 
-def _account(store: Path, number: int) -> Path:
-    return store / _ACCOUNTS / f"{number:06d}.json"
-
-
-def _write_rejected(out: Path, shards: int, photos: int) -> None:
-    rows: list[tuple[str, str]] = []
-    for number in range(shards):
-        rows += read_json(_account(out, number), what="account of a shard")["rejected"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "reason"))
-    writer.writerows(rows)
-    write_text(out / REJECTED, text.getvalue())
-    if len(rows) == photos:
-        raise UserError(
-            where=str(out / REJECTED),
-            found=f"a reason for each of {photos:,} photos",
-            allowed="at least one photo with a face",
-            next_step="read the reasons there",
-        )
+def _nothing_found(out: Path, photos: int) -> UserError:
+    return UserError(
+        where=str(out / REJECTED),
+        found=f"a reason for each of {photos:,} photos",
+        allowed="at least one photo with a face",
+        next_step="read the reasons there",
+    )
 
 
 def _finish(
     store: Store, photos: PhotoList, *, was_finished: bool, started: float
 ) -> IngestSummary:
     """Write what is made from the whole store; an earlier run may have been killed before it."""
-    if not (store.path / LABELS).exists():
-        Labels.from_names(store).write(store.path / LABELS)
-    shutil.rmtree(store.path / _ACCOUNTS, ignore_errors=True)
-    reasons = [f"unknown: {REJECTED} is gone"] * (len(photos) - len(store))
-    if (store.path / REJECTED).exists():
-        with (store.path / REJECTED).open(encoding="utf-8", newline="") as file:
-            reasons = [row["reason"] for row in csv.DictReader(file)]
+    with only_one(store.path):
+        if not (store.path / LABELS).exists():
+            Labels.from_names(store).write(store.path / LABELS)
+        forget_accounts(store.path)
     names = {name for name in store.column("identity_name") if name is not None}
     if len(names) < 2:
         logger.warning(
@@ -277,7 +263,7 @@ def _finish(
     return IngestSummary(
         photos=len(photos),
         faces=len(store),
-        rejected=Counter(reason.partition(":")[0] for reason in reasons),
+        rejected=kinds_of_rejected(store.path, count=len(photos) - len(store)),
         several_faces=sum((faces or 0) > 1 for faces in store.column("faces")),
         identities=len(names),
         left_out=photos.left_out,

@@ -29,14 +29,18 @@ from openmfr.files import (
     atomic_path,
     check_same_settings,
     fingerprint,
+    only_one,
     prepare_folder,
     read_json,
+    remove_leftovers,
     sha256_of_file,
     write_json,
 )
 
 #: Stands in an unfinished store, so that a repeated run knows its own.
 SETTINGS = "settings.json"
+#: Of the file beside each shard of an unfinished store: the shard's line in the manifest.
+SEAL_SUFFIX = ".json"
 
 
 class StoreWriter:
@@ -138,9 +142,7 @@ class StoreWriter:
             "shards": entries,
         }
         write_json(self.path / MANIFEST, manifest)
-        for number in range(shards):
-            self._seal_path(number).unlink(missing_ok=True)
-        (self.path / SETTINGS).unlink(missing_ok=True)
+        _tidy(self.path)
         return Store(self.path)
 
     def _seal(self, number: int) -> dict[str, Any]:
@@ -153,7 +155,7 @@ class StoreWriter:
         return self.path / f"shard-{number:06d}{SHARD_SUFFIX}"
 
     def _seal_path(self, number: int) -> Path:
-        return self.path / f"shard-{number:06d}.json"
+        return self.path / f"shard-{number:06d}{SEAL_SUFFIX}"
 
 
 def finished_store(path: Path | str, *, settings: Mapping[str, Any]) -> Store | None:
@@ -166,5 +168,14 @@ def finished_store(path: Path | str, *, settings: Mapping[str, Any]) -> Store | 
         return None
     store = Store(path)
     check_same_settings(store.path, store.settings, json.loads(json.dumps(settings)))
-    (store.path / SETTINGS).unlink(missing_ok=True)  # a kill may have come just before
+    with only_one(store.path):
+        remove_leftovers(store.path)  # a kill may have come just after the manifest
+        _tidy(store.path)
     return store
+
+
+def _tidy(path: Path) -> None:
+    """Remove from a finished store what only an unfinished one needs."""
+    for seal in path.glob(f"shard-*{SEAL_SUFFIX}"):
+        seal.unlink(missing_ok=True)
+    (path / SETTINGS).unlink(missing_ok=True)

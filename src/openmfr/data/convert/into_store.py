@@ -7,10 +7,7 @@ store's shards, so a run that is killed goes on when the same command is given a
 
 from __future__ import annotations
 
-import csv
 import io
-import shutil
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +18,24 @@ from PIL import Image
 
 from openmfr.data.convert.sources import Part, Source, open_source
 from openmfr.data.formats.found import MOST_BYTES
-from openmfr.data.ingest import LABELS, REJECTED
+from openmfr.data.ingest import LABELS
 from openmfr.data.labels import Labels
+from openmfr.data.rejected import (
+    REJECTED,
+    forget_accounts,
+    gather_rejected,
+    kinds_of_rejected,
+    note_rejected,
+)
 from openmfr.data.store import Store, decode_image
 from openmfr.data.store_writer import StoreWriter, finished_store
 from openmfr.errors import UserError
 from openmfr.faces.photo import JPEG_MAGIC, PhotoError, read_photo
-from openmfr.files import atomic_path, only_one, read_json, write_json
+from openmfr.files import only_one
 from openmfr.run import progress
 from openmfr.workers import choose_workers, do_all
 
 _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
-_ACCOUNTS: Final = "accounts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +158,8 @@ def _write(source: Source, writer: StoreWriter, *, workers: int) -> Store:
     with progress("convert", total=total, unit="images", done=done) as advance:
         for count in do_all(_do, left, workers=workers, what="convert"):
             advance(count)
-    _write_rejected(writer.path, source.kind, len(jobs), total)
+    if gather_rejected(writer.path, shards=len(jobs)) == total:
+        raise _nothing_kept(writer.path, source.kind, total)
     return writer.commit(shards=len(jobs))
 
 
@@ -171,13 +175,9 @@ def _do(job: _Job) -> int:
         images.append(found.image)
         sources.append(found.source)
         names.append(found.identity_name)
-    write_json(_account(job.writer.path, job.number), {"rejected": refused})
+    note_rejected(job.writer.path, job.number, refused)
     job.writer.write_shard(job.number, images, {"source": sources, "identity_name": names})
     return len(job.part)
-
-
-def _account(store: Path, number: int) -> Path:
-    return store / _ACCOUNTS / f"{number:06d}.json"
 
 
 def how_to_keep_others(kind: str) -> str:
@@ -186,42 +186,26 @@ def how_to_keep_others(kind: str) -> str:
     return f"unpack the tars; {ingest}" if kind == "tar" else ingest
 
 
-def _write_rejected(out: Path, kind: str, shards: int, images: int) -> None:
-    refused = 0
-    with (
-        atomic_path(out / REJECTED) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "reason"))
-        for number in range(shards):
-            rows = read_json(_account(out, number), what="account of a shard")["rejected"]
-            writer.writerows(rows)
-            refused += len(rows)
-    if refused == images:
-        raise UserError(
-            where=str(out / REJECTED),
-            found=f"a reason for each of {images:,} images",
-            allowed="at least one whole JPEG or PNG of the store's --size",
-            next_step=f"read the reasons there; {how_to_keep_others(kind)}",
-        )
+def _nothing_kept(out: Path, kind: str, images: int) -> UserError:
+    return UserError(
+        where=str(out / REJECTED),
+        found=f"a reason for each of {images:,} images",
+        allowed="at least one whole JPEG or PNG of the store's --size",
+        next_step=f"read the reasons there; {how_to_keep_others(kind)}",
+    )
 
 
 def _finish(store: Store, source: Source, *, was_finished: bool) -> StoreSummary:
     """Write what is made from the whole store; an earlier run may have been killed before it."""
-    if not (store.path / LABELS).exists():
-        Labels.from_names(store).write(store.path / LABELS)
-    shutil.rmtree(store.path / _ACCOUNTS, ignore_errors=True)
-    refused: Counter[str] = Counter()
-    if (store.path / REJECTED).exists():
-        with (store.path / REJECTED).open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                refused[row["reason"].partition(":")[0]] += 1
+    with only_one(store.path):
+        if not (store.path / LABELS).exists():
+            Labels.from_names(store).write(store.path / LABELS)
+        forget_accounts(store.path)
     return StoreSummary(
         kind=source.kind,
         images=len(store),
         identities=len(store.coded_column("identity_name")[1]),
-        refused=refused,
+        refused=kinds_of_rejected(store.path, count=len(source) - len(store)),
         left_out=source.left_out,
         was_finished=was_finished,
     )
