@@ -11,6 +11,8 @@ of what the ranks found for that part, and never an average.
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -225,19 +227,19 @@ def joined(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iterator[Ra
         yield Ranks()
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        store=_store(rank, size),
-        rank=rank,
-        world_size=size,
-        timeout=timeout,
-    )
-    try:
-        background = dist.new_group(backend="gloo", timeout=timeout)
-        with lost_rank_said(f"rank {rank} of {size}"):
+    with lost_rank_said(f"rank {rank} of {size}"):
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=_store(rank, size, timeout),
+            rank=rank,
+            world_size=size,
+            timeout=timeout,
+        )
+        try:
+            background = dist.new_group(backend="gloo", timeout=timeout)
             yield Ranks(rank, size, dist.group.WORLD, background)
-    finally:
-        dist.destroy_process_group()
+        finally:
+            dist.destroy_process_group()
 
 
 @contextmanager
@@ -277,11 +279,11 @@ def _lost_rank(error: RuntimeError, where: str) -> UserError | None:
     return None
 
 
-def _store(rank: int, size: int) -> Store:
-    """Where the ranks find each other.
+def _store(rank: int, size: int, timeout: timedelta) -> Store:
+    """Where the ranks find each other, under names that no earlier attempt had.
 
     After a restart torchrun's store still holds the addresses of the processes that are gone, and
-    gloo waits for them for ever: each attempt gets names of its own.
+    gloo waits for them for ever.
     """
     is_agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store = dist.TCPStore(  # type: ignore[attr-defined]
@@ -291,4 +293,32 @@ def _store(rank: int, size: int) -> Store:
         is_master=not is_agents and rank == 0,
         timeout=timedelta(seconds=60),
     )
-    return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store.set_timeout(timeout)
+    return PrefixStore(_agree_on_attempt(store, rank, size, timeout), store)
+
+
+def _agree_on_attempt(store: Store, rank: int, size: int, timeout: timedelta) -> str:
+    """Name this attempt; all ranks get the same name.
+
+    torchrun counts restarts on each machine for itself, so a machine that joined later has another
+    count. Rank 0 chooses a name, and tells it each of the others by a word that is theirs alone:
+    what an earlier attempt left in the store is answered too, and read by nobody.
+    """
+    own = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"here/{rank}", own)
+        store.wait([f"attempt/{own}"])
+        name = store.get(f"attempt/{own}").decode()
+        store.set(f"heard/{name}/{rank}", "")
+        return name
+    deadline = time.monotonic() + timeout.total_seconds()
+    waiting = set(range(1, size))
+    while waiting:
+        for other in waiting:
+            if store.check([f"here/{other}"]):
+                store.set(f"attempt/{store.get(f'here/{other}').decode()}", own)
+        waiting = {other for other in waiting if not store.check([f"heard/{own}/{other}"])}
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"timed out: ranks {sorted(waiting)} did not come")
+        time.sleep(0.02)
+    return own

@@ -21,6 +21,9 @@ from openmfr.checkpoint import Checkpoint, CheckpointFolder
 #: 100 images in batches of 16, long enough that a disturbance meets a training that runs.
 EPOCHS, STEPS, SAVED_EVERY = 16, 100, 13
 
+#: Far more than anything here takes.
+DEADLINE_SECONDS = 300
+
 RECIPE = """
 from dataclasses import replace
 from openmfr.recipes import tiny_synthetic
@@ -81,21 +84,30 @@ def children(process: int) -> list[int]:
     return sorted(found)
 
 
-def kill_all(process: subprocess.Popen[bytes]) -> None:
-    """Kill a command and all that it started, stopped ones too."""
-    for child in children(process.pid):
-        for each in (*children(child), child):
-            with suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
-    if process.poll() is None:
-        process.kill()
+def descendants(process: int) -> list[int]:
+    """A process's children and theirs, in whatever groups they are."""
+    return [each for child in children(process) for each in (child, *descendants(child))]
+
+
+def kill_all(process: subprocess.Popen[Any]) -> None:
+    """Kill a command and all that it started, stopped ones too, as a power cut would.
+
+    The command first: it might start others.
+    """
+    if process.poll() is not None:
+        return
+    for victim in (process.pid, *descendants(process.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
     process.wait()
 
 
 def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait for something that a running command does."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not is_so():
         assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_backbone
+from faults.long_runs import kill_all
 from PIL import Image
 from toys import make_store
 
@@ -66,28 +66,6 @@ def folder(tmp_path: Path) -> Path:
 
 def openmfr(*words: str) -> list[str]:
     return [sys.executable, "-m", "openmfr", *words]
-
-
-def descendants(process: int) -> list[int]:
-    """A process's children and theirs, in whatever groups they are."""
-    found: list[int] = []
-    for task in Path(f"/proc/{process}/task").glob("*"):
-        try:
-            children = [int(child) for child in (task / "children").read_text().split()]
-        except OSError:
-            continue
-        found += [*children, *(below for child in children for below in descendants(child))]
-    return found
-
-
-def kill_all(process: subprocess.Popen[bytes]) -> None:
-    """Kill a command and all that it started, as a power cut would."""
-    for victim in [process.pid, *descendants(process.pid)]:
-        try:
-            os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.wait()
 
 
 def start(words: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from faults.long_runs import last_step, weights
+from faults.long_runs import children, kill_all, last_step, weights
 from toys import make_store
 
 from openmfr.checkpoint import CheckpointFolder
@@ -91,24 +91,6 @@ def start(folder: Path) -> Iterator[Callable[[Sequence[str]], subprocess.Popen[s
             process.stdout.close()
 
 
-def kill_all(process: subprocess.Popen[str]) -> None:
-    """Kill a launcher and its workers, as a power cut would."""
-    for worker in workers(process):
-        os.kill(worker, signal.SIGKILL)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def workers(process: subprocess.Popen[str]) -> list[int]:
-    """The training processes that a launcher has started; they lead process groups of their own."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    try:
-        return [int(child) for child in children.read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -142,7 +124,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(
     assert "best checkpoint" in finish(whole)
     process = start(command("killed", *alone(2, "--max-restarts", "2")))
     wait_for_step(process, folder / "killed", 7)
-    os.kill(workers(process)[-1], signal.SIGKILL)
+    os.kill(children(process.pid)[-1], signal.SIGKILL)
     finish(process)
     assert is_same(folder / "whole", folder / "killed")
 
