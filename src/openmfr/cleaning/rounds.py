@@ -48,6 +48,7 @@ from openmfr.evaluation.verification import VerificationResult, measure
 from openmfr.evaluation.verification_report import write_verification_report
 from openmfr.files import fingerprint, only_one, remove_leftovers
 from openmfr.run import Run, run_metrics
+from openmfr.train.feeder import Patience
 from openmfr.train.holdout import PAIRS
 from openmfr.train.start import Training
 from openmfr.train.trainer import HELD_OUT_FILE, LABELS_FILE
@@ -111,6 +112,7 @@ class Rounds:
             Those that lie as `vetoes.csv` beside a pass in `out` are obeyed by later rounds'.
         device: Where to train and embed.
         workers: Processes that decode; see `Training.trainer`.
+        patience: How long the trainings wait for a batch; see `Trainer.fit`.
         ranks: Those that work together; by default this process alone. They train and clean
             together; the first one embeds and measures.
 
@@ -129,6 +131,7 @@ class Rounds:
         vetoes: Sequence[Path] = (),
         device: torch.device | None = None,
         workers: int | None = None,
+        patience: Patience | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         self.training = replace(training, config=replace(training.config, holdout_identities=0))
@@ -138,6 +141,7 @@ class Rounds:
         self.vetoes = tuple(vetoes)
         self.device = device or torch.device("cpu")
         self.workers = workers
+        self.patience = patience
         self.ranks = ranks or Ranks()
         self.store = Store(training.store)
         self.first = self._hold_out(training.read_labels(), seed=training.config.seed)
@@ -250,7 +254,7 @@ class Rounds:
             device=self.device,
             workers=self.workers,
             ranks=self.ranks,
-        ).fit()
+        ).fit(patience=self.patience)
 
     def _embed(self, number: int) -> Embeddings:
         """Embed what the pass will look at and who is measured, or open what stands."""

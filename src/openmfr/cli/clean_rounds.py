@@ -41,6 +41,7 @@ def main(
     replicates: int = 1_000,
     device: str | None = None,
     workers: int | None = None,
+    patience: float = 10.0,
 ) -> None:
     """Train, embed, measure and clean, and begin again with the cleaned labels while it helps.
 
@@ -100,7 +101,11 @@ def main(
         replicates: Draws of identities for the 95 % intervals.
         device: cpu, cuda or cuda:N; a GPU where there is one by default.
         workers: Processes that decode images; none beside a CPU and four beside a GPU by default.
+        patience: Minutes that processes wait for each other; a training stops, with a checkpoint,
+            when no batch came for eight tenths of them.
     """
+    from datetime import timedelta
+
     from openmfr.cleaning.config import CleanConfig
     from openmfr.cleaning.rounds import Rounds, RoundsConfig
     from openmfr.device import choose_device, keep_freed_pages, own_device
@@ -108,7 +113,9 @@ def main(
     from openmfr.recipes import load_recipe
     from openmfr.train import Training
     from openmfr.train.config import changed
+    from openmfr.train.feeder import Patience
 
+    waits = Patience.within(60 * patience)
     config = changed(
         load_recipe(recipe),
         epochs=epochs,
@@ -140,7 +147,7 @@ def main(
     )
     keep_freed_pages()
     chosen = own_device(choose_device(device))
-    with joined(chosen) as ranks:
+    with joined(chosen, timeout=timedelta(minutes=patience)) as ranks:
         if not ranks.is_first:
             logging.getLogger("openmfr").setLevel(logging.WARNING)  # the first one speaks for all
         result = Rounds(
@@ -151,6 +158,7 @@ def main(
             vetoes=vetoes,
             device=chosen,
             workers=workers,
+            patience=waits,
             ranks=ranks,
         ).run()
         if ranks.is_first:
