@@ -112,6 +112,7 @@ def kill_at_random(
         missed, number = missed + 1, number + 1
     run(command(f"run-{number}"), folder)
     assert content(folder / f"run-{number}") == whole
+    print(f"{kills} kills; {number + 1} runs ended, each as the whole one")
     assert kills, "every run was over before it could be killed"
 
 

@@ -30,7 +30,7 @@ from openmfr.train.optimizer import (
     optimizer_state,
     scaler_state,
 )
-from openmfr.train.parallel import parallel
+from openmfr.train.parallel import parallel, rehearse
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class Learner:
         self.backbone.to(device, memory_format=memory_format)  # type: ignore[call-overload]
         compiled: Any = torch.compile(self.backbone) if config.compile else self.backbone
         self.forward: Any = parallel(compiled, ranks, device)
+        self._is_rehearsed = False
         self.modules: dict[str, nn.Module] = {"backbone": self.backbone, "head": self.head}
         self.optimizer = build_optimizer(config.optimizer, self.modules)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
@@ -103,23 +104,32 @@ class Learner:
         """
         config = self.config
         step = self._begin(number)
+        if self.ranks.size > 1 and not self._is_rehearsed:
+            self._rehearse(self._inputs(number, images))
         inputs = self._inputs(number, images)
         identity = identity.to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
         for part, people, synchronised in self._parts(inputs, identity):
             with synchronised:
-                with torch.autocast(
-                    self.device.type,
-                    getattr(torch, config.precision),
-                    enabled=config.precision != "float32",
-                ):
-                    embeddings = self.forward(part)
+                embeddings = self._embed(part)
                 part_loss = self.head(embeddings, people, step) / config.accumulate
                 self.scaler.scale(part_loss).backward()
                 loss += part_loss.detach()
         self._move()
         return loss
+
+    def _embed(self, images: Tensor) -> Tensor:
+        precision = self.config.precision
+        is_low = precision != "float32"
+        with torch.autocast(self.device.type, getattr(torch, precision), enabled=is_low):
+            embeddings: Tensor = self.forward(images)
+        return embeddings
+
+    def _rehearse(self, inputs: Tensor) -> None:
+        part = inputs.chunk(self.config.accumulate)[0]
+        rehearse(self.backbone, lambda: torch.autograd.backward(self._embed(part).sum()))
+        self._is_rehearsed = True
 
     def _begin(self, number: int) -> Step:
         config = self.config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -32,6 +34,26 @@ def parallel(backbone: nn.Module, ranks: Ranks, device: torch.device) -> nn.Modu
     )
     wrapped.register_comm_hook(ranks.group, _add_up)
     return wrapped
+
+
+def rehearse(backbone: nn.Module, backward: Callable[[], None]) -> None:
+    """Make a backward pass for nothing, so that all steps add up gradients in one order.
+
+    DistributedDataParallel learns from its first backward pass in which order gradients come, and
+    packs them anew for those that follow. Where a gradient lies in its pack decides in which order
+    the ranks' parts are added, and so the last bit of the sum: a training that is resumed would
+    differ, in its first step, from one that never stopped.
+
+    Args:
+        backbone: Its gradients are forgotten, and its buffers are kept.
+        backward: Computes embeddings of images like those of a step, through what `parallel` gave,
+            and the gradient of anything.
+    """
+    before = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+    backward()
+    backbone.zero_grad(set_to_none=True)
+    for name, buffer in backbone.named_buffers():
+        buffer.copy_(before[name])
 
 
 # Without annotations: DistributedDataParallel compares them, and would find strings.
