@@ -7,6 +7,7 @@ folder whenever it ends. What it ends in must be what an uninterrupted run makes
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import subprocess
@@ -28,6 +29,8 @@ from openmfr.data.store import Store
 from openmfr.faces.align import template
 
 pytestmark = pytest.mark.slow
+
+logger = logging.getLogger(__name__)
 
 KILLS = int(os.environ.get("OPENMFR_KILLS", "20"))
 DEADLINE_SECONDS = 300
@@ -112,7 +115,7 @@ def kill_at_random(
         missed, number = missed + 1, number + 1
     run(command(f"run-{number}"), folder)
     assert content(folder / f"run-{number}") == whole
-    print(f"{kills} kills; {number + 1} runs ended, each as the whole one")
+    logger.info("%d kills; %d runs ended, each as the whole one", kills, number + 1)
     assert kills, "every run was over before it could be killed"
 
 

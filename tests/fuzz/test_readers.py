@@ -128,7 +128,7 @@ READERS: dict[str, tuple[Step, Step]] = {
 NUMBERS = (b"-1", b"0", b"99999999999999999999", b"1e400", b'"x"', b"[]")
 #: Seeds that found a fault once, by reader.
 FOUND = {
-    "store": (578,),
+    "store": (578, 25_382),
     "check": (828,),
     "labels": (175,),
     "checkpoint": (276,),

@@ -166,8 +166,8 @@ class Store:
                 allowed=", ".join(self.column_names),
                 next_step="name one of them",
             )
-        tables = [self._table(shard) for shard in range(len(self._shards))]
-        return [value for table in tables for value in table.column(name).to_pylist()]
+        columns = (self._column(shard, name) for shard in range(len(self._shards)))
+        return [value for column in columns for value in column.to_pylist()]
 
     def coded_column(self, name: str) -> tuple[IntArray, list[Any]]:
         """Return a source column as numbers: at 42 million images, the values alone take 4 GB.
@@ -182,7 +182,7 @@ class Store:
         place: dict[Any, int] = {}
         codes = np.empty(len(self), dtype=np.int64)
         for number, images in enumerate(self.shards):
-            coded = self._table(number).column(name).combine_chunks().dictionary_encode()
+            coded = self._column(number, name).combine_chunks().dictionary_encode()
             values = [place.setdefault(value, len(place)) for value in coded.dictionary.to_pylist()]
             found = coded.indices.fill_null(-1).to_numpy()
             codes[images.start : images.stop] = np.array([*values, -1])[found]
@@ -203,8 +203,7 @@ class Store:
 
     def columns_of(self, shard: int) -> dict[str, list[Any]]:
         """Return all source columns of one shard's images, by name."""
-        table = self._table(shard)
-        return {name: table.column(name).to_pylist() for name in self.column_names}
+        return {name: self._column(shard, name).to_pylist() for name in self.column_names}
 
     @property
     def manifest(self) -> Sequence[Mapping[str, Any]]:
@@ -241,6 +240,12 @@ class Store:
             return open_shard(self.shard_path(shard), images=entry["images"])
         except (OSError, pa.ArrowException, ValueError) as error:
             raise self._damaged(entry["file"], f"an unreadable shard ({error})") from error
+
+    def _column(self, shard: int, name: str) -> pa.ChunkedArray:
+        table = self._table(shard)
+        if table.schema.names.count(name) != 1:
+            raise self._damaged(self._shards[shard]["file"], f"no column {name}, or two")
+        return table.column(name)
 
     def _damaged(self, what: str, found: str) -> UserError:
         return UserError(
