@@ -243,8 +243,8 @@ class Store:
 
     def _column(self, shard: int, name: str) -> pa.ChunkedArray:
         table = self._table(shard)
-        if table.schema.names.count(name) != 1:
-            raise self._damaged(self._shards[shard]["file"], f"no column {name}, or two")
+        if name not in table.schema.names:
+            raise self._damaged(self._shards[shard]["file"], f"no column {name}")
         return table.column(name)
 
     def _damaged(self, what: str, found: str) -> UserError:
@@ -312,10 +312,12 @@ def open_shard(path: Path, *, images: int | None = None) -> pa.Table:
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
     table.validate(full=True)  # a flipped bit in an offset would read anywhere in memory
-    missing = {*SCHEMA.names} - {*table.schema.names}
-    if missing or images not in (None, table.num_rows):
-        found = f"no column {', '.join(missing)}" if missing else f"{table.num_rows} images"
-        raise pa.ArrowInvalid(f"{found}, against the manifest")
+    names = table.schema.names
+    missing = {*SCHEMA.names} - {*names}
+    if missing or len({*names}) < len(names):
+        raise pa.ArrowInvalid(f"columns {', '.join(names)}, not one each of {SCHEMA.names}")
+    if images not in (None, table.num_rows):
+        raise pa.ArrowInvalid(f"{table.num_rows} images, against the manifest")
     return table
 
 
