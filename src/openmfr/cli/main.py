@@ -34,6 +34,7 @@ VERBS: dict[str, str] = {
     "embed": "a checkpoint or an ONNX file, and a store → embeddings",
     "clean": "labels and embeddings → cleaned labels: pass, rounds, diff, plant, judge",
     "search": "networks: found by a search (run), or made to cost what they may (scale)",
+    "reproduce": "a table of the paper → trainings, and its claims beside what was measured",
     "evaluate": "embeddings and a protocol → rates with intervals, and a report",
     "export": "a checkpoint → an ONNX file, float32 or int8, and its model card",
     "latency": "an ONNX file → time and memory, and whether limits hold",

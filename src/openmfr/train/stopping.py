@@ -30,6 +30,20 @@ class StopRequest:
         """Ask."""
         self.is_made = True
 
+    @contextmanager
+    def after(self, seconds: float | None) -> Iterator[None]:
+        """Ask after so long, unless the block ends before; None: never."""
+        if seconds is None:
+            yield
+            return
+        timer = threading.Timer(seconds, self.make)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[StopRequest]:

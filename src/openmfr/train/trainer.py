@@ -135,7 +135,7 @@ class Trainer:
         self._saved_step = 0
         self._losses, self._stopwatch, self._slow = Losses(), Stopwatch(), SlowRanks()
 
-    def fit(self, *, patience: Patience | None = None) -> Path:
+    def fit(self, *, patience: Patience | None = None, seconds: float | None = None) -> Path:
         """Train to the end, from the last checkpoint if there is one.
 
         With held-out identities a page about them, with training curves, is written at the end.
@@ -143,6 +143,7 @@ class Trainer:
 
         Args:
             patience: How long to wait for a batch.
+            seconds: Ask all ranks to stop after so long, as SIGTERM does; by default never.
 
         Returns:
             The best checkpoint's folder.
@@ -150,7 +151,7 @@ class Trainer:
         Raises:
             UserError: If the loss is no longer finite, no batch comes, another rank does not
                 answer, or the disk is full. The last checkpoint is a good one in each case.
-            Preempted: If SIGTERM came; the same call goes on.
+            Preempted: If SIGTERM came or the time was over; the same call goes on.
         """
         if self.ranks.is_first:
             self.run.begin()
@@ -161,7 +162,12 @@ class Trainer:
         with only_one(self.run.path) if self.ranks.is_first else nullcontext():
             first = self._resume()
             if first < self.steps:
-                with self._watched(), torch.random.fork_rng(), stop_on_sigterm() as stop:
+                with (
+                    self._watched(),
+                    torch.random.fork_rng(),
+                    stop_on_sigterm() as stop,
+                    stop.after(seconds),
+                ):
                     self._loop(first, stop, patience or Patience())
             if self.holdout is not None and not (self.run.path / "report.html").exists():
                 self._report(self.holdout)

@@ -1,0 +1,1 @@
+"""The paper's tables as experiments at the scale of one small machine, its figures beside ours."""

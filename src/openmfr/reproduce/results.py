@@ -1,0 +1,173 @@
+"""The outcome of an experiment on disk: JSON for programs, a Markdown page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openmfr.errors import UserError
+from openmfr.evaluation.intervals import Measured
+from openmfr.evaluation.table_report import Table
+from openmfr.evaluation.wording import PERCENT
+from openmfr.files import write_json, write_text
+from openmfr.reproduce.experiment import FIGURES, Experiment, Figure
+from openmfr.reproduce.runs import Outcome, Runs
+from openmfr.reproduce.sets import Sets
+from openmfr.reproduce.verdicts import Outcomes, average, verdicts
+from openmfr.version import __version__
+
+FORMAT_VERSION = 1
+
+
+def run_experiment(
+    experiment: Experiment,
+    runs: Runs,
+    out: Path,
+    *,
+    seeds: int,
+    minutes: float | None = None,
+    command: str = "",
+) -> Outcomes:
+    """Train and measure what is not done, and write the results anew after each training.
+
+    Args:
+        experiment: What to train.
+        runs: On which images, and where trainings stand.
+        out: Folder for the results.
+        seeds: Trainings of each arm, from 1.
+        minutes: When to stop; by default when all is done.
+        command: What repeats it, for the page.
+
+    Returns:
+        What is done: arm → seed → outcome.
+
+    Raises:
+        UserError: If a number is out of range, or a training fails.
+    """
+    if seeds < 1:
+        raise UserError(
+            where="seeds", found=str(seeds), allowed="from 1", next_step="3 show the spread"
+        )
+    if minutes is not None and not minutes > 0:
+        raise UserError(
+            where="minutes", found=f"{minutes:g}", allowed="above 0", next_step="leave it out"
+        )
+    outcomes: dict[str, dict[int, Outcome]] = {}
+    for arm, seed, outcome in runs.go(experiment, seeds=seeds, minutes=minutes):
+        outcomes.setdefault(arm.name, {})[seed] = outcome
+        write_results(experiment, outcomes, runs.sets, out, command=command)
+    return outcomes
+
+
+def write_results(
+    experiment: Experiment, outcomes: Outcomes, sets: Sets, out: Path, *, command: str
+) -> Path:
+    """Write `T6.json` and `T6.md`.
+
+    Args:
+        experiment: What was trained.
+        outcomes: What came out so far.
+        sets: What it was trained and measured on.
+        out: Folder for both.
+        command: What repeats it.
+
+    Returns:
+        Path of the page.
+    """
+    content = {
+        "format_version": FORMAT_VERSION,
+        "kind": "reproduction",
+        "table": experiment.table,
+        "title": experiment.title,
+        "openmfr": __version__,
+        "command": command,
+        "trained_on": {"images": len(sets.training), "store": sets.training.fingerprint},
+        "measured_on": sets.fingerprint,
+        "cpu_hours": cpu_hours(outcomes),
+        "arms": {arm.name: _arm(experiment, arm.name, outcomes) for arm in experiment.arms},
+        "claims": [verdict.to_json() for verdict in verdicts(experiment, outcomes)],
+        "notes": list(experiment.notes),
+    }
+    write_json(out / f"{experiment.table}.json", content)
+    page = out / f"{experiment.table}.md"
+    write_text(page, _page(experiment, outcomes, sets, command))
+    return page
+
+
+def cpu_hours(outcomes: Outcomes) -> float:
+    """CPU hours of all trainings."""
+    return sum(o.seconds for trainings in outcomes.values() for o in trainings.values()) / 3600
+
+
+def tables(experiment: Experiment, outcomes: Outcomes) -> list[Table]:
+    """The arms beside the paper's rows, and the claims with their verdicts."""
+    shown: list[Figure] = [
+        figure
+        for figure in FIGURES
+        if any(figure in o.value for trainings in outcomes.values() for o in trainings.values())
+    ]
+    arms: dict[str, list[Measured | str]] = {}
+    for arm in experiment.arms:
+        trainings = list(outcomes.get(arm.name, {}).values())
+        paper = [_printed(arm.with_both().get(name)) for name in ("masked", "bare", "both")]
+        ours = [average(trainings, figure, outcomes) for figure in shown]
+        arms[arm.name] = [*paper, *ours, str(len(trainings))]
+    claims: dict[str, list[Measured | str]] = {
+        verdict.claim.says: [
+            f"{verdict.claim.better} < {verdict.claim.than}, {verdict.claim.figure}",
+            _printed(verdict.paper),
+            verdict.ours,
+            verdict.word,
+        ]
+        for verdict in verdicts(experiment, outcomes)
+    }
+    return [
+        Table(
+            caption=f"{experiment.table}. {experiment.title}: FNMR, less is better",
+            header=(
+                "Arm",
+                "paper, masked",
+                "paper, bare",
+                "paper, both",
+                *(f"ours, {figure}" for figure in shown),
+                "trainings",
+            ),
+            rows=arms,
+            unit=PERCENT,
+        ),
+        Table(
+            caption="What the paper says, and what was seen",
+            header=("Claim", "fewer errors", "paper, by", "ours, by", "verdict"),
+            rows=claims,
+            unit=PERCENT,
+        ),
+    ]
+
+
+def _printed(rate: float | None) -> str:
+    return "" if rate is None else f"{100 * rate:.2f} %"
+
+
+def _arm(experiment: Experiment, name: str, outcomes: Outcomes) -> Mapping[str, Any]:
+    trainings = outcomes.get(name, {})
+    figures = {figure for outcome in trainings.values() for figure in outcome.value}
+    return {
+        "paper": dict(experiment.arm(name).with_both()),
+        "seeds": {str(seed): outcome.value for seed, outcome in trainings.items()},
+        "mean": {
+            figure: vars(average(list(trainings.values()), figure, outcomes))
+            for figure in sorted(figures)
+        },
+    }
+
+
+def _page(experiment: Experiment, outcomes: Outcomes, sets: Sets, command: str) -> str:
+    parts = [
+        f"# {experiment.table}: {experiment.title}",
+        *(table.markdown() for table in tables(experiment, outcomes)),
+        f"Trained on {len(sets.training):,} images; {cpu_hours(outcomes):.1f} CPU hours. Again:",
+        f"```bash\n{command}\n```",
+        *experiment.notes,
+    ]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,192 @@
+"""Trains the arms of an experiment, each with several seeds, and measures what comes out.
+
+A run is known by what decides its outcome: recipe, seed, images, labels, and the network that it
+starts from. So arms that two tables share are trained once, and a call that was stopped goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
+from openmfr.config import to_dict
+from openmfr.data.ingest import LABELS
+from openmfr.data.labels import Labels
+from openmfr.errors import Preempted
+from openmfr.files import atomic_path, fingerprint, read_json, write_json
+from openmfr.reproduce.experiment import FIGURES, Arm, Experiment, Figure, both
+from openmfr.reproduce.sets import FNMR, Sets
+from openmfr.train import Training
+
+logger = logging.getLogger(__name__)
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Draws of people behind the intervals.
+REPLICATES: Final = 1_000
+_FIGURES_FILE: Final = "figures.npz"
+_SPENT: Final = "spent.json"
+_RUN: Final = "run"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What one training reached.
+
+    Attributes:
+        value: FNMR at FMR 1e-2 by what it is measured on, 0–1.
+        drawn: The same on each draw of people, each of shape (replicates,), NaN where undefined.
+        seconds: CPU seconds of training and measuring.
+    """
+
+    value: dict[Figure, float]
+    drawn: dict[Figure, FloatArray]
+    seconds: float
+
+
+class Runs:
+    """The trainings of experiments on the same images.
+
+    Args:
+        sets: What to train and measure on.
+        out: Folder with a folder for each training.
+        device: Where to train.
+        replicates: Draws of people for the intervals.
+    """
+
+    def __init__(
+        self,
+        sets: Sets,
+        out: Path,
+        *,
+        device: torch.device | None = None,
+        replicates: int = REPLICATES,
+    ) -> None:
+        self.sets = sets
+        self.out = out
+        self.device = device or torch.device("cpu")
+        self.replicates = replicates
+
+    def folder(self, experiment: Experiment, arm: Arm, seed: int) -> Path:
+        """Where a training stands: named by what decides its outcome."""
+        before = ""
+        if arm.start_from is not None:
+            before = self.folder(experiment, experiment.arm(arm.start_from), seed).name
+        recipe = to_dict(replace(arm.config, seed=seed))
+        known = json.dumps([recipe, arm.identities, before], sort_keys=True)
+        return self.out / fingerprint(known, self.sets.training.fingerprint)
+
+    def outcome(self, experiment: Experiment, arm: Arm, seed: int) -> Outcome | None:
+        """Read what a training reached; None if it is not done."""
+        path = self.folder(experiment, arm, seed) / _FIGURES_FILE
+        if not path.exists():
+            return None
+        with np.load(path) as file:
+            if str(file["sets"]) != self.sets.fingerprint:
+                return None
+            names = [name for name in FIGURES if f"{name}.value" in file.files]
+            return Outcome(
+                value={name: float(file[f"{name}.value"]) for name in names},
+                drawn={name: file[f"{name}.drawn"] for name in names},
+                seconds=float(file["seconds"]),
+            )
+
+    def go(
+        self, experiment: Experiment, *, seeds: int, minutes: float | None = None
+    ) -> Iterator[tuple[Arm, int, Outcome]]:
+        """Train and measure whatever is not done, all arms with one seed before the next seed.
+
+        Args:
+            experiment: Its arms.
+            seeds: Trainings of each arm: seeds 0, 1 and so on.
+            minutes: When to stop, with a checkpoint of what is being trained; a later call goes on.
+
+        Yields:
+            Arm, seed and outcome of each training, done before or now.
+        """
+        end = None if minutes is None else time.monotonic() + 60 * minutes
+        for seed in range(seeds):
+            for arm in experiment.arms:
+                outcome = self.outcome(experiment, arm, seed)
+                if outcome is None:
+                    left = None if end is None else end - time.monotonic()
+                    if left is not None and left <= 0:
+                        continue
+                    logger.info("%s, %s, seed %d", experiment.table, arm.name, seed)
+                    try:
+                        outcome = self._make(experiment, arm, seed, left)
+                    except Preempted:
+                        if end is None or time.monotonic() < end:
+                            raise  # somebody else's wish, not the budget's
+                        continue
+                yield arm, seed, outcome
+
+    def _make(self, experiment: Experiment, arm: Arm, seed: int, seconds: float | None) -> Outcome:
+        folder, start_from = self.folder(experiment, arm, seed), None
+        if arm.start_from is not None:
+            before = experiment.arm(arm.start_from)
+            start_from = self.folder(experiment, before, seed) / _RUN
+        with _counted(folder):
+            training = Training(
+                config=replace(arm.config, seed=seed),
+                store=self.sets.training.path,
+                labels=self._labels(arm, folder),
+                start_from=start_from,
+            )
+            best = training.trainer(folder / _RUN, device=self.device).fit(seconds=seconds)
+            embedder = CheckpointEmbedder(Checkpoint.open(best), device=self.device)
+            results = self.sets.measure(embedder, folder / "embeddings", replicates=self.replicates)
+        columns: dict[str, npt.ArrayLike] = {
+            "sets": self.sets.fingerprint,
+            "seconds": read_json(folder / _SPENT, what="account")["seconds"],
+        }
+        value, drawn = dict[Figure, float](), dict[Figure, FloatArray]()
+        for name, result in results.items():
+            place = result.names.index(FNMR)
+            found = result.measured[place].value
+            value[name] = float("nan") if found is None else found
+            drawn[name] = result.drawn[:, place].astype(np.float64)
+        value["both"] = both(value["masked"], value["bare"])
+        drawn["both"] = both(drawn["masked"], drawn["bare"])
+        for name in value:
+            columns |= {f"{name}.value": value[name], f"{name}.drawn": drawn[name]}
+        with atomic_path(folder / _FIGURES_FILE) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **columns)  # type: ignore[arg-type]
+        done = self.outcome(experiment, arm, seed)
+        assert done is not None
+        return done
+
+    def _labels(self, arm: Arm, folder: Path) -> Path:
+        """The labels of a share of the people: the same for all seeds, smaller ones in larger."""
+        path = self.sets.training.path / LABELS
+        if arm.identities == 1:
+            return path
+        labels = Labels.read(path)
+        people = np.random.default_rng(0).permutation(labels.kept_identities)
+        chosen = people[: max(2, round(arm.identities * people.size))]
+        drop = ~np.isin(labels.identity, chosen)
+        labels.without(drop & labels.keep, reason="not in this share").write(folder / LABELS)
+        return folder / LABELS
+
+
+@contextmanager
+def _counted(folder: Path) -> Iterator[None]:
+    """Add the block's CPU seconds to those of earlier calls, however it ends."""
+    begun, path = time.process_time(), folder / _SPENT
+    before = read_json(path, what="account")["seconds"] if path.exists() else 0.0
+    try:
+        yield
+    finally:
+        write_json(path, {"seconds": before + time.process_time() - begun})

@@ -1,0 +1,165 @@
+"""Experiments on a few synthetic people: shared, stopped, gone on with, written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openmfr.cli.main import main
+from openmfr.data.labels import Labels
+from openmfr.errors import UserError
+from openmfr.masking.config import MaskConfig
+from openmfr.recipes import masked_finetune, tiny_synthetic
+from openmfr.reproduce.experiment import Arm, Claim, Experiment
+from openmfr.reproduce.results import run_experiment
+from openmfr.reproduce.runs import Runs
+from openmfr.reproduce.sets import Sets, real_sets, synthetic_sets
+from openmfr.reproduce.tables import load_experiment
+from openmfr.train import ScheduleConfig, TrainConfig
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Sets:
+    return synthetic_sets(tmp_path_factory.mktemp("stores"), people=(24, 12, 6), masks=6, workers=1)
+
+
+def recipe() -> TrainConfig:
+    plain = tiny_synthetic()
+    return replace(
+        plain,
+        backbone=replace(plain.backbone, name="toy_backbone:Toy", input_size=32, embedding_dim=16),
+        schedule=ScheduleConfig(epochs=4, warmup_epochs=0.5, shape="cosine"),
+        masks=MaskConfig(probability=0.15, templates=4),
+        batch_size=16,
+        holdout_identities=6,
+        evaluate_epochs=2.0,
+        checkpoint_steps=5,
+    )
+
+
+def experiment() -> Experiment:
+    start = recipe()
+    return Experiment(
+        table="T0",
+        title="toy",
+        arms=(
+            Arm(name="before", config=start, paper={"masked": 0.2, "bare": 0.1}),
+            Arm(name="tuned", config=masked_finetune(start, epochs=1), start_from="before"),
+            Arm(name="half", config=start, identities=0.5),
+        ),
+        claims=(Claim(says="it helps", better="tuned", than="before", figure="masked"),),
+        notes=("a note",),
+    )
+
+
+def test_an_experiment_is_done_once_and_written_down(
+    sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(sets, tmp_path / "runs", replicates=50)
+    first = run_experiment(experiment(), runs, tmp_path, seeds=2, command="openmfr reproduce T0")
+    assert list(first) == ["before", "tuned", "half"]
+    assert all(sorted(seeds) == [0, 1] for seeds in first.values())
+    content = json.loads((tmp_path / "T0.json").read_text())
+    assert content["claims"][0]["word"] in ("agreed", "not seen at this scale", "contradicted")
+    assert content["cpu_hours"] > 0
+    page = (tmp_path / "T0.md").read_text()
+    for words in ("it helps", "20.00 %", "12.50 %", "a note", "reproduce T0"):
+        assert words in page
+    monkeypatch.setattr("openmfr.reproduce.runs.Training", None)  # nothing is trained again
+    again = run_experiment(experiment(), runs, tmp_path, seeds=2)
+    assert again["tuned"][1].value == first["tuned"][1].value
+    drawn = again["half"][0].drawn["both"], first["half"][0].drawn["both"]
+    assert np.array_equal(*drawn, equal_nan=True)
+
+
+def test_a_run_out_of_budget_stops_and_the_next_call_ends_as_an_undisturbed_one(
+    sets: Sets, tmp_path: Path
+) -> None:
+    toy = experiment()
+    whole = run_experiment(toy, Runs(sets, tmp_path / "a", replicates=5), tmp_path, seeds=1)
+    runs = Runs(sets, tmp_path / "b", replicates=5)
+    assert run_experiment(toy, runs, tmp_path, seeds=1, minutes=1e-9) == {}
+    for seconds in np.geomspace(0.3, 300, 30):  # on a slow machine the first ones get nowhere
+        found = run_experiment(toy, runs, tmp_path, seeds=1, minutes=seconds / 60)
+        if len(found) == len(toy.arms):
+            break
+    assert {name: seeds[0].value for name, seeds in found.items()} == {
+        name: seeds[0].value for name, seeds in whole.items()
+    }
+
+
+def test_a_folder_is_named_by_what_decides_a_training(sets: Sets, tmp_path: Path) -> None:
+    toy, runs = experiment(), Runs(sets, tmp_path)
+    before, tuned, half = toy.arms
+    folders = {runs.folder(toy, arm, seed) for arm in toy.arms for seed in (0, 1)}
+    assert len(folders) == 6
+    other = replace(before, config=replace(before.config, batch_size=8))
+    elsewhere = replace(toy, arms=(other, tuned, half))
+    assert runs.folder(elsewhere, tuned, 0) != runs.folder(toy, tuned, 0)
+    renamed = replace(half, name="a half")
+    assert runs.folder(toy, renamed, 0) == runs.folder(toy, half, 0)
+
+
+def test_tables_share_trainings(sets: Sets, tmp_path: Path) -> None:
+    runs = Runs(sets, tmp_path)
+    table = {name: load_experiment(name) for name in ("T6", "T9", "T10")}
+    folders = {
+        runs.folder(table[name], table[name].arm(arm), 0)
+        for name, arm in (("T6", "15%"), ("T9", "CosFace 0.2, our default"), ("T10", "before"))
+    }
+    assert len(folders) == 1
+
+
+def test_a_smaller_share_of_the_people_is_part_of_a_larger_one(sets: Sets, tmp_path: Path) -> None:
+    runs = Runs(sets, tmp_path)
+    arm = experiment().arm("half")
+    people = {
+        share: set(
+            Labels.read(
+                runs._labels(replace(arm, identities=share), tmp_path / str(share))
+            ).kept_identities.tolist()
+        )
+        for share in (0.25, 0.5)
+    }
+    assert people[0.25] < people[0.5]
+    assert len(people[0.5]) == 12
+
+
+def test_shortened_trainings_keep_their_proportions() -> None:
+    short = load_experiment("T10").shortened(2.0)
+    before, tuned = (arm.config.schedule.epochs for arm in short.arms)
+    assert before == 2.0
+    assert tuned == pytest.approx(2.0 * 3 / 14)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda toy: replace(toy, arms=toy.arms[1:]), "arm before"),
+        (lambda toy: replace(toy, arms=(toy.arms[0], toy.arms[0])), "arm before"),
+        (lambda toy: replace(toy, arms=toy.arms[:1]), "arm tuned"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused(
+    change: Callable[[Experiment], Experiment], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        change(experiment())
+
+
+def test_mistakes_are_one_clear_line(
+    sets: Sets, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", "T66"]) == 2
+    assert "T6" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no folder train-celeba, lfw-112"):
+        real_sets(tmp_path, tmp_path / "stores")
+    with pytest.raises(UserError, match="seeds: found 0"):
+        run_experiment(experiment(), Runs(sets, tmp_path), tmp_path, seeds=0)
+    with pytest.raises(UserError, match="minutes: found -1"):
+        run_experiment(experiment(), Runs(sets, tmp_path), tmp_path, seeds=1, minutes=-1)
