@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openmfr.distributed import Ranks, gather, joined, shard_bounds, sum_over_ranks
+from openmfr.errors import UserError
 
 TOTALS = st.integers(0, 5_000_000)
 SIZES = st.integers(1, 300)
@@ -66,6 +67,20 @@ def test_one_process_needs_no_collective() -> None:
     ranks.barrier()
     assert not ranks.traffic
     assert ranks.is_first
+
+
+@pytest.mark.parametrize(
+    "given", [{"WORLD_SIZE": "4"}, {"WORLD_SIZE": "x", "RANK": "0"}, {"WORLD_SIZE": ""}]
+)
+def test_half_of_what_torchrun_says_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="MASTER_ADDR=unset"), joined(torch.device("cpu")):
+        pass
 
 
 def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

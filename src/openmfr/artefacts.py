@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from openmfr.data.labels import IntArray, Labels
-from openmfr.data.store import MANIFEST, QUARANTINE, Store
+from openmfr.data.quarantine import QUARANTINE
+from openmfr.data.store import MANIFEST, Store
 from openmfr.errors import UserError
 from openmfr.evaluation.calibration import describe_calibration, find_calibration
 from openmfr.files import read_json
@@ -201,11 +202,13 @@ def choose_for_sheet(store: Store, *, identities: int, images: int) -> list[tupl
         images: Images of each, at most.
 
     Returns:
-        Store index and caption of each image.
+        Store index and caption of each image; none that was set aside as damaged.
     """
     images_of: dict[str, list[int]] = {}
+    lost = set(store.quarantined.tolist())
     for index, name in enumerate(store.column("identity_name")):
-        images_of.setdefault(name or "unknown", []).append(index)
+        if index not in lost:
+            images_of.setdefault(name or "unknown", []).append(index)
     names = sorted(images_of)
     shown = np.linspace(0, len(names) - 1, min(identities, len(names))).round().astype(int)
     return [(index, names[i]) for i in shown for index in images_of[names[i]][:images]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ Result = TypeVar("Result")
 
 #: Nodes that a job may be lost with before it is given up.
 RETRIES = 5
+
+_KNOCK_SECONDS = 10.0
 
 #: Jobs that are handed out for each CPU: one at work, one that waits.
 _AHEAD = 2
@@ -50,7 +53,7 @@ def do_all_on_cluster(
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_plain(function))
         waiting = iter(jobs)
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cpus = int(resources.get("CPU", 1))
+        cpus = max(1, int(resources.get("CPU", 1)))
         pending = [task.remote(job) for job in islice(waiting, _AHEAD * cpus)]
         while pending:
             done, pending = ray.wait(pending, num_returns=1)
@@ -74,15 +77,27 @@ def _connect(address: str, what: str) -> None:
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     try:
+        _knock(address)
         # Else a node that is lost fills the terminal with what Ray and its workers think of it.
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             where=f"{what}, address",
             found=f"{address}: {str(error).splitlines()[0]}",
             allowed="HOST:PORT of a Ray cluster, auto, or local",
             next_step="start one: ray start --head, and ray start --address on the other machines",
         ) from error
+
+
+def _knock(address: str) -> None:
+    """See that something listens there: Ray itself tries for minutes.
+
+    Raises:
+        OSError, ValueError: If nothing does, or the port is no number.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _result(reference: Any, what: str) -> Any:

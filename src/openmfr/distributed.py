@@ -223,10 +223,10 @@ def joined(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iterator[Ra
     Raises:
         UserError: If another rank does not answer any more, or is gone.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    rank, size = _place()
+    if size == 1:
         yield Ranks()
         return
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     with lost_rank_said(f"rank {rank} of {size}"):
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -255,7 +255,10 @@ def lost_rank_said(where: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise _lost_rank(error, where) or error from error
+        said = _lost_rank(error, where)
+        if said is None:
+            raise
+        raise said from error
 
 
 def _lost_rank(error: RuntimeError, where: str) -> UserError | None:
@@ -277,6 +280,23 @@ def _lost_rank(error: RuntimeError, where: str) -> UserError | None:
             "from the last checkpoint",
         )
     return None
+
+
+def _place() -> tuple[int, int]:
+    """This process's rank and how many there are, as torchrun says it; 0 of 1 without it."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return 0, 1
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    given = {name: os.environ.get(name, "") for name in names}
+    numbers = [given[name] for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")]
+    if not (all(number.isdecimal() for number in numbers) and given["MASTER_ADDR"]):
+        raise UserError(
+            where="environment",
+            found=", ".join(f"{name}={value or 'unset'}" for name, value in given.items()),
+            allowed="all four, as torchrun sets them",
+            next_step="start it with torchrun, or unset WORLD_SIZE",
+        )
+    return int(given["RANK"]), int(given["WORLD_SIZE"])
 
 
 def _store(rank: int, size: int, timeout: timedelta) -> Store:
@@ -309,15 +329,17 @@ def _agree_on_attempt(store: Store, rank: int, size: int, timeout: timedelta) ->
         store.set(f"here/{rank}", own)
         store.wait([f"attempt/{own}"])
         name = store.get(f"attempt/{own}").decode()
-        store.set(f"heard/{name}/{rank}", "")
+        store.set(f"heard/{name}/{own}", "")
         return name
     deadline = time.monotonic() + timeout.total_seconds()
     waiting = set(range(1, size))
     while waiting:
-        for other in waiting:
+        for other in sorted(waiting):
             if store.check([f"here/{other}"]):
-                store.set(f"attempt/{store.get(f'here/{other}').decode()}", own)
-        waiting = {other for other in waiting if not store.check([f"heard/{own}/{other}"])}
+                word = store.get(f"here/{other}").decode()
+                store.set(f"attempt/{word}", own)
+                if store.check([f"heard/{own}/{word}"]):
+                    waiting.remove(other)
         if time.monotonic() > deadline:
             raise RuntimeError(f"timed out: ranks {sorted(waiting)} did not come")
         time.sleep(0.02)

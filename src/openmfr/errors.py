@@ -158,11 +158,13 @@ def full_disk_said(where: Path, *, needed: int | None = None) -> Iterator[None]:
 
 def _no_room(error: BaseException | None) -> BaseException | None:
     """Find the error that says so among an error and those that led to it."""
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:  # an error may be said to be its own cause
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             return error
         if any(text in str(error) for text in _NO_ROOM_TEXTS):
             return error
+        seen.append(error)
         error = error.__cause__ or error.__context__
     return None
 

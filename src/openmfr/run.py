@@ -96,7 +96,7 @@ class Run:
             root.addHandler(handler)
         try:
             yield
-        except (UserError, Preempted, KeyboardInterrupt) as error:
+        except BaseException as error:
             _log_end(handlers, error)
             raise
         finally:

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import make_store
 
+from openmfr.cli.main import main
 from openmfr.data.damage import find_damage, quarantine
 from openmfr.data.labels import Labels
-from openmfr.data.store import QUARANTINE, Store
+from openmfr.data.quarantine import QUARANTINE
+from openmfr.data.store import Store
 from openmfr.embed import embed_store
 from openmfr.errors import UserError
+from openmfr.files import write_json
 
 SHARD = "shard-000001.arrow"
 
@@ -93,6 +96,53 @@ def test_damage_is_found_by_any_number_of_processes(tmp_path: Path) -> None:
     flip(store.path / SHARD, position_of(store, 14))
     found = [find_damage(store, workers=workers) for workers in (1, 2)]
     assert [d.images.tolist() for d in found[0]] == [d.images.tolist() for d in found[1]]
+
+
+def test_a_name_that_differs_costs_the_shard_and_nobody_is_taken_for_another(
+    tmp_path: Path,
+) -> None:
+    store = make_store(tmp_path / "s")  # images 10 to 19 are of people 1, 2 and 3
+    content = (store.path / SHARD).read_bytes()
+    flip(store.path / SHARD, content.index(b"002002002"), bit=0)  # "002" becomes "102"
+    assert set_aside(store) == list(range(10, 20))
+    again = Store(store.path)
+    codes, names = again.coded_column("identity_name")
+    assert "102" not in names
+    assert (codes[10:20] == -1).all()
+    assert again.column("source")[12] == f"{SHARD}, image 2, lost"
+
+
+@pytest.mark.parametrize("number", [0, 2, 4])
+def test_every_verb_goes_on_without_a_lost_shard(
+    tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tmp_path / "s")
+    (store.path / f"shard-00000{number}.arrow").unlink()
+    assert main(["inspect", str(store.path), "--repair"]) == 0
+    lost = len(Store(store.path).quarantined)
+    assert f"{lost} damaged images" in capsys.readouterr().out
+    assert main(["inspect", str(store.path), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    for kind in ("tar", "folder", "recordio"):
+        assert main(["convert", str(store.path), str(tmp_path / kind), "--to", kind]) == 0
+    assert len(list((tmp_path / "folder").rglob("*.jpg"))) == len(store) - lost
+
+
+def test_bytes_that_differ_are_not_handed_on(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s")
+    flip(store.path / SHARD, position_of(store, 14))
+    with pytest.raises(UserError, match="image 14: found bytes"):
+        Store(store.path).read(14)
+    assert main(["convert", str(store.path), str(tmp_path / "tars"), "--to", "tar"]) == 2
+
+
+@pytest.mark.parametrize(
+    "ranges", [[[0, 10**11]], [[40, 60]], [["a", 3]], [5], [[3, 2]], [[0, 9], [5, 12]], {}]
+)
+def test_a_list_that_is_not_of_this_store_is_refused(tmp_path: Path, ranges: object) -> None:
+    store = make_store(tmp_path / "s")
+    write_json(store.path / QUARANTINE, {"format_version": 1, "ranges": ranges})
+    with pytest.raises(UserError, match="ranges that are not of this store's images"):
+        _ = Store(store.path).quarantined
 
 
 class Brightness:

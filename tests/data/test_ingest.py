@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from PIL import Image
 from openmfr.cli.main import EXIT_USER_ERROR
 from openmfr.cli.main import main as run_openmfr
 from openmfr.data.crop import IngestConfig
+from openmfr.data.formats.photo_list import list_photos
 from openmfr.data.formats.recordio import write_recordio
 from openmfr.data.ingest import IngestSummary, ingest
 from openmfr.data.labels import Labels
@@ -150,6 +152,23 @@ def test_of_several_faces_the_largest_central_one_is_taken_and_it_is_said(
     landmarks = np.array(store.column("landmarks")[1]).reshape(5, 2)
     np.testing.assert_allclose(landmarks, landmarks_of(110, 60, 80), atol=2)
     assert store.column("detector_score")[1] == 0.75
+
+
+def test_a_folder_that_cannot_be_read_loses_nobody_silently(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = photos / "closed"
+    closed.mkdir()
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match="closed: found a folder that cannot be read"):
+        list_photos(photos)
 
 
 def test_every_number_of_workers_makes_the_same_store(photos: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from toys import make_store
 
 from openmfr.data.damage import find_damage, quarantine
 from openmfr.data.labels import Labels
-from openmfr.data.order import BalancedStream, Stream, order_of, training_images
+from openmfr.data.order import BalancedStream, Sampling, Stream, order_of, training_images
 from openmfr.data.store import Store
 from openmfr.errors import UserError
 
@@ -100,6 +100,24 @@ def test_damaged_images_give_their_places_to_whole_ones(tmp_path: Path) -> None:
     assert np.array_equal(np.delete(images, range(10, 20)), np.delete(labels.kept(), range(10, 20)))
     assert not np.isin(images, range(10, 20)).any()
     assert len(set(images[10:20].tolist())) > 3  # not one image ten times
+
+
+@pytest.mark.parametrize("sampling", ["images", "identities"])
+def test_damage_moves_nobody_else(tmp_path: Path, sampling: Sampling) -> None:
+    store = make_store(tmp_path / "s")
+    labels = Labels.from_names(store)
+    whole = order_of(labels.kept(), labels.identity[labels.kept()], sampling=sampling, seed=0)
+    before = whole.draw(0, 300).images
+    (store.path / "shard-000001.arrow").unlink()  # all of person 2, some of 1 and 3
+    quarantine(store, find_damage(store, workers=1))
+    images = training_images(labels, Store(store.path))
+    after = order_of(images, labels.identity[labels.kept()], sampling=sampling, seed=0)
+    drawn = after.draw(0, 300).images
+    is_lost = (before >= 10) & (before < 20)
+    assert np.array_equal(drawn[~is_lost], before[~is_lost])
+    has_kin = is_lost & (labels.identity[before] != 2)
+    assert has_kin.any()
+    assert np.array_equal(labels.identity[drawn[has_kin]], labels.identity[before[has_kin]])
 
 
 def test_a_store_without_a_whole_image_cannot_be_trained_on(tmp_path: Path) -> None:

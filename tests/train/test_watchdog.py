@@ -17,7 +17,7 @@ from toys import make_store
 from openmfr.checkpoint import Checkpoint, CheckpointFolder
 from openmfr.data.store import Store
 from openmfr.distributed import lost_rank_said
-from openmfr.errors import UserError
+from openmfr.errors import UserError, full_disk_said
 from openmfr.models import BackboneConfig
 from openmfr.run import Run, event
 from openmfr.train import OptimizerConfig, ScheduleConfig, TrainConfig, Training
@@ -106,6 +106,31 @@ def test_a_wait_is_warned_of_once_and_then_ends(
         "run, step 2: no batch for 120 s; this process itself reads the store and decodes"
     ]
     feeder.close()
+
+
+def test_a_decoder_that_was_killed_is_one_clear_line() -> None:
+    def killed() -> Iterator[Batch]:
+        yield BATCH
+        raise RuntimeError("DataLoader worker (pid 4711) exited unexpectedly with exit code -9")
+
+    feeder = Feeder(killed(), patience=Patience())
+    feeder.next("run, step 1")
+    with pytest.raises(UserError, match=r"step 2: found a process that decodes was killed .*4711"):
+        feeder.next("run, step 2")
+    feeder.close()
+
+
+def test_an_error_of_another_kind_passes_as_it_is_and_is_logged(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", settings={}, about={})
+    run.begin()
+    with (
+        pytest.raises(RuntimeError, match="out of memory"),
+        run.log_to_file(is_first=True),
+        full_disk_said(tmp_path),
+        lost_rank_said("run, rank 0"),
+    ):
+        raise RuntimeError("out of memory")
+    assert "out of memory" in (run.path / "log.txt").read_text()
 
 
 def test_a_wait_ends_when_the_process_is_asked_to_stop(hanging: Iterator[Batch]) -> None:

@@ -1,11 +1,11 @@
 """What a disk or a network did to a store: which images are damaged, and setting them aside.
 
 A shard whose SHA-256 is the manifest's is whole. In one that differs, each image is compared with
-its own checksum, so that one flipped bit costs one image; a shard that is missing, cut short, or
-unreadable costs all of its images. `quarantine` lists them in the store's folder. The shards stay
-as they are, and so do the store's fingerprint and everyone's place in it: labels, geometry and
-embeddings still fit, and training, embedding and cleaning go on with the other images. Whoever
-copies the shard again and repairs once more gets its images back.
+its own checksum, so that one flipped bit costs one image; a shard that is missing, cut short,
+unreadable, or says other names costs all of its images. `quarantine` lists them in the store's
+folder. The shards stay as they are, and so do the store's fingerprint and everyone's place in it:
+labels, geometry and embeddings still fit, and training, embedding and cleaning go on with the other
+images. Whoever copies the shard again and repairs once more gets its images back.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from openmfr.data.store import CHECKSUM, QUARANTINE, Store, open_shard
-from openmfr.files import sha256_of_file, write_json
+from openmfr.data.quarantine import write_quarantine
+from openmfr.data.store import CHECKSUM, Store, fingerprint_columns, open_shard
+from openmfr.files import sha256_of_file
 from openmfr.run import progress
 from openmfr.workers import choose_workers, do_all
 
 IntArray = npt.NDArray[np.int64]
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,8 +35,8 @@ class Damage:
     Attributes:
         file: Its name.
         found: In words.
-        images: Store indices of the images that are lost, ascending; empty if only columns of
-            text, or bytes that nothing reads, are concerned.
+        images: Store indices of the images that are lost, ascending; empty if only bytes that
+            nothing reads are concerned.
     """
 
     file: str
@@ -77,20 +75,8 @@ def quarantine(store: Store, damaged: list[Damage]) -> IntArray:
     Returns:
         The images that are set aside now, ascending.
     """
-    path = store.path / QUARANTINE
     images = np.sort(np.concatenate([np.empty(0, np.int64), *(d.images for d in damaged)]))
-    if not images.size:
-        path.unlink(missing_ok=True)
-        return images
-    breaks = np.flatnonzero(np.diff(images) > 1) + 1
-    runs = np.split(images, breaks)
-    content = {
-        "format_version": FORMAT_VERSION,
-        "kind": "quarantine",
-        "ranges": [[int(run[0]), int(run[-1]) + 1] for run in runs],
-        "shards": {damage.file: damage.found for damage in damaged},
-    }
-    write_json(path, content)
+    write_quarantine(store.path, images, found={damage.file: damage.found for damage in damaged})
     return images
 
 
@@ -102,21 +88,25 @@ def _check(store: Store, shard: int) -> Damage | None:
     try:
         if sha256_of_file(path) == entry["sha256"]:
             return None
-        lost = _lost_images(path, len(images))
+        table = open_shard(path, images=len(images))
+        lost = _lost_images(table)
+        is_told = fingerprint_columns(table) == entry.get("columns")
     except (OSError, pa.ArrowException, ValueError, KeyError, IndexError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Damage(file=entry["file"], found=f"unreadable ({text})", images=everything)
+    if not is_told:
+        found = "names or other columns differ: nothing in it can be believed"
+        return Damage(file=entry["file"], found=found, images=everything)
     found = f"{lost.size:,} of {len(images):,} images differ from their checksums"
     return Damage(file=entry["file"], found=found, images=everything[lost])
 
 
-def _lost_images(path: Path, expected: int) -> IntArray:
+def _lost_images(table: pa.Table) -> IntArray:
     """Rows of a damaged shard whose image is not what was written.
 
     Raises:
-        OSError, pa.ArrowException, ValueError, KeyError: If nothing in the shard can be trusted.
+        ValueError: If nothing in the shard can be trusted.
     """
-    table = open_shard(path, images=expected)
     if CHECKSUM not in table.schema.names:
         raise ValueError("it differs, and has no checksums of images")
     images, checksums = table.column("image"), table.column(CHECKSUM)

@@ -21,6 +21,8 @@ from openmfr.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+BoolArray = npt.NDArray[np.bool_]
+
 #: "images": every image once in each epoch. "identities": every identity equally often.
 Sampling = Literal["images", "identities"]
 
@@ -98,7 +100,7 @@ class BalancedStream:
 
     Args:
         images: Store indices of the training images, shape (N,).
-        identity: Who is on each, shape (N,).
+        identity: Whose turn each is, shape (N,).
         seed: Two streams with one seed have one order.
 
     Attributes:
@@ -149,28 +151,28 @@ def order_of(
 
     Args:
         images: Store indices of the training images, shape (N,).
-        identity: Who is on each image of the store.
+        identity: Whose turn it is at each of these places, shape (N,).
         sampling: What an epoch holds equally often.
         seed: Of the order.
     """
     if sampling == "images":
         return Stream(images, seed=seed)
-    return BalancedStream(images, identity[images], seed=seed)
+    return BalancedStream(images, identity, seed=seed)
 
 
 def training_images(labels: Labels, store: Store) -> IntArray:
     """Images to train on: those that the table keeps, damaged ones replaced by others.
 
-    Each image that was set aside (see `data.damage`) gives its place to a whole one, drawn at
-    random: so the number of images, the steps and everyone else's place stay, and a run that met
-    the damage on its way goes on.
+    Each image that was set aside (see `data.damage`) gives its place to a whole one, of the same
+    identity where there is one: so the number of images, the steps and everyone else's place stay,
+    and a run that met the damage on its way goes on.
 
     Args:
         labels: Who is on each image, and which are kept.
         store: The images.
 
     Returns:
-        Store indices, shape (N,).
+        Store indices, shape (N,), in the order of `labels.kept()`.
 
     Raises:
         UserError: If no whole image is left.
@@ -193,9 +195,22 @@ def training_images(labels: Labels, store: Store) -> IntArray:
         store.path,
         f"{int(is_lost.sum()):,}",
     )
-    drawn = np.random.default_rng(images.size).choice(images[~is_lost], int(is_lost.sum()))
-    images[is_lost] = drawn
+    images[is_lost] = _stand_ins(images, labels.identity[images], is_lost)
     return images
+
+
+def _stand_ins(images: IntArray, identity: IntArray, is_lost: BoolArray) -> IntArray:
+    """A whole image for each lost one: of the same identity, or of any."""
+    rng = np.random.default_rng(images.size)
+    lost_people = identity[is_lost]
+    kin = np.flatnonzero(np.isin(identity, lost_people) & ~is_lost)
+    kin = kin[np.argsort(identity[kin], kind="stable")]
+    first, end = (np.searchsorted(identity[kin], lost_people, side=s) for s in ("left", "right"))
+    has_kin = end > first
+    chosen = rng.choice(np.flatnonzero(~is_lost), lost_people.size)
+    chosen[has_kin] = kin[rng.integers(first[has_kin], end[has_kin])]
+    found: IntArray = images[chosen]
+    return found
 
 
 def _smallest(images: IntArray) -> type[np.integer]:

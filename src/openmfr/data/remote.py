@@ -56,8 +56,9 @@ def cached_store(address: str, *, manifest: str, shard_suffix: str) -> Path:
     """
     from pyarrow import fs
 
-    storage, prefix = _storage(), address.removeprefix(SCHEME).strip("/")
+    prefix = address.removeprefix(SCHEME).strip("/")
     try:
+        storage = _storage()
         with storage.open_input_stream(f"{prefix}/{manifest}") as stream:
             content = json.loads(stream.read())
         folder = _cache() / "stores" / str(content["fingerprint"])
@@ -95,6 +96,8 @@ def fetch(folder: Path, name: str, *, sha256: str) -> None:
             return
         try:
             _copy(_storage(), where, folder / name, sha256=sha256)
+        except FileNotFoundError:
+            return  # whoever reads it finds it missing, as on a disk
         except OSError as error:
             raise _unreachable(f"{SCHEME}{where}", error) from error
         lock.unlink(missing_ok=True)

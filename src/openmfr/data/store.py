@@ -9,6 +9,7 @@ and is written last, by rename: a folder without one is an unfinished store.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zlib
 from bisect import bisect_right
@@ -24,6 +25,7 @@ import pyarrow as pa
 import simplejpeg
 from PIL import Image
 
+from openmfr.data.quarantine import read_quarantine
 from openmfr.data.remote import REMOTE, cached_store, fetch, is_remote
 from openmfr.errors import UserError
 from openmfr.files import (
@@ -35,7 +37,6 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
 #: Lists the images that `data.damage` found damaged: they count as if they were not there.
-QUARANTINE = "quarantine.json"
 
 #: Columns that every store has: the encoded image, where it came from, and who the source says
 #: it is (null where the source does not say).
@@ -115,12 +116,14 @@ class Store:
     @cached_property
     def quarantined(self) -> IntArray:
         """Images that were found damaged and set aside, ascending; see `data.damage`."""
-        path = self.path / QUARANTINE
-        if not path.exists():
-            return np.empty(0, dtype=np.int64)
-        content = read_json(path, what="quarantine", required=("ranges",))
-        ranges = [np.arange(start, end) for start, end in content["ranges"]]
-        return np.concatenate([np.empty(0, dtype=np.int64), *ranges])
+        return read_quarantine(self.path, images=len(self))
+
+    @cached_property
+    def _lost_shards(self) -> frozenset[int]:
+        """Shards of which every image is set aside: nothing in them is believed."""
+        places = np.searchsorted(self.quarantined, self._starts)
+        counts = np.diff(self._starts)
+        return frozenset(np.flatnonzero((np.diff(places) == counts) & (counts > 0)).tolist())
 
     def read(self, index: int) -> bytes:
         """Return the encoded bytes of one image.
@@ -130,9 +133,9 @@ class Store:
 
         Raises:
             IndexError: If the index is out of range.
-            UserError: If the shard is missing or damaged.
+            UserError: If the shard or the image is damaged, by a single bit even.
         """
-        return bytes(self._view(index)[0])
+        return bytes(self._checked(index))
 
     def decode(self, index: int, *, out: UInt8Array | None = None) -> UInt8Array:
         """Return one image as RGB, uint8, shape (H, W, 3).
@@ -145,9 +148,7 @@ class Store:
             IndexError: If the index is out of range.
             UserError: If the shard or the image is damaged, by a single bit even.
         """
-        encoded, checksum = self._view(index)
-        if checksum is not None and zlib.crc32(encoded) != checksum:
-            raise self._damaged(f"image {index}", "bytes that differ from their checksum")
+        encoded = self._checked(index)
         try:
             return decode_image(encoded, out=out)
         except (ValueError, OSError) as error:
@@ -191,9 +192,15 @@ class Store:
     @property
     def column_names(self) -> list[str]:
         """Names of the source columns, the image's bytes left out."""
-        if not self._shards:
-            return [name for name in SCHEMA.names if name != "image"]
-        return [name for name in self._table(0).schema.names if name not in ("image", CHECKSUM)]
+        return [name for name in self._schema.names if name not in ("image", CHECKSUM)]
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        """That of the first shard that is not lost as a whole."""
+        for shard in range(len(self._shards)):
+            if shard not in self._lost_shards:
+                return self._table(shard).schema
+        return SCHEMA
 
     @property
     def shards(self) -> list[range]:
@@ -209,6 +216,13 @@ class Store:
     def manifest(self) -> Sequence[Mapping[str, Any]]:
         """File, number of images and SHA-256 of each shard, in order."""
         return self._shards
+
+    def _checked(self, index: int) -> memoryview:
+        """Encoded bytes of one image, compared with their checksum."""
+        encoded, checksum = self._view(index)
+        if checksum is not None and zlib.crc32(encoded) != checksum:
+            raise self._damaged(f"image {index}", "bytes that differ from their checksum")
+        return encoded
 
     def _view(self, index: int) -> tuple[memoryview, int | None]:
         """Encoded bytes of one image, where the file is mapped, and their checksum."""
@@ -242,10 +256,20 @@ class Store:
             raise self._damaged(entry["file"], f"an unreadable shard ({error})") from error
 
     def _column(self, shard: int, name: str) -> pa.ChunkedArray:
+        if shard in self._lost_shards:
+            return self._stand_in(shard, name)
         table = self._table(shard)
         if name not in table.schema.names:
             raise self._damaged(self._shards[shard]["file"], f"no column {name}")
         return table.column(name)
+
+    def _stand_in(self, shard: int, name: str) -> pa.ChunkedArray:
+        """What stands in a column for the images of a lost shard: nothing, or where they were."""
+        entry, kind = self._shards[shard], self._schema.field(name).type
+        if name != "source":
+            return pa.chunked_array([pa.nulls(entry["images"], kind)])
+        lost = [f"{entry['file']}, image {row}, lost" for row in range(entry["images"])]
+        return pa.chunked_array([pa.array(lost, kind)])
 
     def _damaged(self, what: str, found: str) -> UserError:
         return UserError(
@@ -295,6 +319,19 @@ class _View(NamedTuple):
         if CHECKSUM in table.schema.names:
             checksums = memoryview(table.column(CHECKSUM).chunk(0).buffers()[1]).cast("I")
         return cls(memoryview(offsets).cast("i"), memoryview(content).cast("B"), checksums)
+
+
+def fingerprint_columns(table: pa.Table) -> str:
+    """Identify what a shard says of its images: all columns but the images and their checksums.
+
+    Args:
+        table: From `open_shard`.
+    """
+    names = [name for name in table.schema.names if name not in ("image", CHECKSUM)]
+    digest = hashlib.sha256()
+    for batch in table.select(names).to_batches():
+        digest.update(batch.serialize())
+    return digest.hexdigest()
 
 
 def open_shard(path: Path, *, images: int | None = None) -> pa.Table:

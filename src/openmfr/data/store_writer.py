@@ -22,6 +22,7 @@ from openmfr.data.store import (
     SCHEMA,
     SHARD_SUFFIX,
     Store,
+    fingerprint_columns,
     open_shard,
 )
 from openmfr.errors import UserError
@@ -148,8 +149,13 @@ class StoreWriter:
     def _seal(self, number: int) -> dict[str, Any]:
         """A shard's line in the manifest."""
         path = self._shard_path(number)
-        images = open_shard(path).num_rows
-        return {"file": path.name, "images": images, "sha256": sha256_of_file(path)}
+        table = open_shard(path)
+        return {
+            "file": path.name,
+            "images": table.num_rows,
+            "sha256": sha256_of_file(path),
+            "columns": fingerprint_columns(table),
+        }
 
     def _shard_path(self, number: int) -> Path:
         return self.path / f"shard-{number:06d}{SHARD_SUFFIX}"

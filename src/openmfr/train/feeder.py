@@ -30,6 +30,8 @@ Batch = tuple[Tensor, Tensor]
 
 #: How often a wait for a batch looks up, in seconds.
 LOOK_EVERY: Final = 0.5
+#: What PyTorch says of a worker that is gone.
+_KILLED: Final = "exited unexpectedly"
 #: What the system calls the states of a process, for a worker that does not answer.
 _STATES: Final = {"R": "computing", "S": "waiting", "D": "waiting for a disk", "T": "stopped"}
 
@@ -140,6 +142,14 @@ class Feeder:
             if waited >= self._patience.stop:
                 raise self._stalled(where, waited)
         self._is_waiting = False
+        if isinstance(item, RuntimeError) and _KILLED in str(item):
+            raise UserError(
+                where=where,
+                found=f"a process that decodes was killed ({str(item).splitlines()[0]})",
+                allowed="processes that live",
+                next_step="look whether memory ran out (fewer --workers need less), and give the "
+                "same command again: it goes on",
+            ) from item
         if isinstance(item, BaseException):
             raise item
         return item

@@ -112,7 +112,7 @@ class Trainer:
         self.identity = training_identities(labels)
         self.order = order_of(
             training_images(labels, store),
-            self.identity,
+            self.identity[labels.kept()],
             sampling=config.sampling,
             seed=config.seed,
         )

@@ -167,9 +167,19 @@ def read_landmarks(path: Path) -> dict[str, FloatArray]:
     return dict(zip(table.column("path").to_pylist(), points, strict=True))
 
 
+def _unreadable(error: OSError) -> None:
+    """Stop at a folder that cannot be read: its people would be missing without a word."""
+    raise UserError(
+        where=str(error.filename),
+        found=f"a folder that cannot be read ({error.strerror})",
+        allowed="folders that can",
+        next_step="look at its permissions and its disk, or move it elsewhere",
+    ) from error
+
+
 def _from_folders(root: Path) -> PhotoList:
     found, left_out = [], 0
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=_unreadable):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         below = Path(folder).relative_to(root)
         for name in names:
