@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from openmfr.errors import UserError
-from openmfr.files import only_one
+from openmfr.files import only_one, prepare_folder
 
 HOLD = """
 import sys
@@ -41,3 +41,14 @@ def test_a_folder_is_one_commands_until_it_ends_even_by_a_kill(tmp_path: Path) -
         with only_one(tmp_path):
             pass
     assert not list(tmp_path.iterdir())
+
+
+def test_what_another_command_writes_is_not_taken_for_what_a_kill_left(tmp_path: Path) -> None:
+    written = tmp_path / ".shard.1234.tmp"
+    written.touch()
+    (tmp_path / "settings.json").touch()
+    with only_one(tmp_path):
+        prepare_folder(tmp_path, mark="settings.json", what="store")
+        assert written.exists()
+    prepare_folder(tmp_path, mark="settings.json", what="store")
+    assert not written.exists()

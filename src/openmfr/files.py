@@ -81,7 +81,8 @@ def remove_leftovers(folder: Path) -> None:
 def prepare_folder(folder: Path, *, mark: str, what: str) -> None:
     """Check that a folder may be written to: new, empty, or begun by the same kind of work.
 
-    Nothing is made. What a kill left of unfinished writes counts as nothing and is deleted.
+    Nothing is made. What a kill left of unfinished writes counts as nothing and is deleted, unless
+    another process is at work there (`only_one`): it might be what that one writes.
 
     Args:
         folder: Where the work will write.
@@ -92,7 +93,7 @@ def prepare_folder(folder: Path, *, mark: str, what: str) -> None:
         UserError: If a file, or files of another kind, stand there.
     """
     if folder.is_dir():
-        remove_leftovers(folder)
+        _remove_leftovers_of_nobody(folder)
         if (folder / mark).exists() or not any(folder.iterdir()):
             return
     elif not folder.exists():
@@ -103,6 +104,15 @@ def prepare_folder(folder: Path, *, mark: str, what: str) -> None:
         allowed="a new or empty folder, or one that the same command began",
         next_step="choose another name",
     )
+
+
+def _remove_leftovers_of_nobody(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if _lock(descriptor):
+            remove_leftovers(folder)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -107,6 +107,41 @@ def test_a_check_fetches_all_and_other_bytes_are_refused(store: Store, endpoint:
     assert len(shards_of(remote)) == 4
 
 
+def test_what_the_storage_lost_is_set_aside_and_a_damaged_copy_is_fetched_again(
+    store: Store, endpoint: str
+) -> None:
+    remote = Store(ADDRESS)
+    remote.read(25)
+    copy = remote.path / "shard-000002.arrow"
+    copy.write_bytes(copy.read_bytes()[:-100])
+    bucket(endpoint).delete_file("faces/train/toys/shard-000000.arrow")
+    bucket(endpoint).delete_file("faces/train/toys/shard-000003.arrow")
+    other = store.path / "labels.parquet"
+    fs.copy_files(
+        str(other), "faces/train/toys/shard-000003.arrow", destination_filesystem=bucket(endpoint)
+    )
+    found = {damage.file: damage.found for damage in find_damage(remote, workers=1)}
+    assert found == {
+        "shard-000000.arrow": "missing",
+        "shard-000003.arrow": "other bytes in the storage",
+    }
+    assert Store(ADDRESS).read(25) == store.read(25)
+
+
+def test_labels_that_were_made_anew_are_copied_anew(store: Store, endpoint: str) -> None:
+    Store(ADDRESS)
+    Labels.read(store.path / "labels.parquet").without(
+        np.arange(len(store)) == 3, reason="blurred"
+    ).write(store.path / "labels.parquet")
+    fs.copy_files(
+        str(store.path / "labels.parquet"),
+        "faces/train/toys/labels.parquet",
+        destination_filesystem=bucket(endpoint),
+    )
+    again = Labels.read(Store(ADDRESS).path / "labels.parquet")
+    assert not again.keep[3]
+
+
 def test_where_no_store_lies_is_one_clear_line(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

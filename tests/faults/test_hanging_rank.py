@@ -90,6 +90,25 @@ def test_workers_that_hang_are_named_and_the_run_stops_with_a_checkpoint(
     assert last_step(run) == STEPS
 
 
+def test_a_decoder_that_is_killed_is_one_clear_line_and_the_run_goes_on(folder: Path) -> None:
+    log, run = folder / "output.txt", folder / "run"
+    words = train("run", "--workers", "1")
+    process = start(words, folder, log)
+    try:
+        wait_until(lambda: last_step(run) >= SAVED_EVERY, process, log)
+        (worker,) = decoders(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        assert process.wait(120) == 2
+    finally:
+        kill_all(process)
+    said = log.read_text()
+    assert "found a process that decodes was killed" in said
+    assert "Traceback" not in said
+    assert events(run)[-1]["event"] == "error"
+    subprocess.run(words, cwd=folder, check=True, timeout=300)
+    assert last_step(run) == STEPS
+
+
 def decoders(trainer: int) -> list[int]:
     """Processes that a training forked: they have its own command line."""
 

@@ -27,6 +27,7 @@ from openmfr.config import from_dict, to_dict
 from openmfr.data.damage import find_damage
 from openmfr.data.formats.recordio import RecordIO, write_recordio
 from openmfr.data.labels import Labels
+from openmfr.data.quarantine import write_quarantine
 from openmfr.data.store import Store
 from openmfr.data.store_writer import StoreWriter
 from openmfr.errors import UserError
@@ -70,6 +71,17 @@ def read_store(folder: Path) -> None:
 
 def check_store(folder: Path) -> None:
     find_damage(Store(folder), workers=1)
+
+
+def make_quarantine(folder: Path) -> None:
+    store = make_store(folder, identities=4, images=5, size=16)
+    write_quarantine(folder, np.array([3, 4, 9]), found={"shard-000000.arrow": "flipped"})
+    for shard in store.manifest:
+        (folder / shard["file"]).unlink()
+
+
+def read_quarantined(folder: Path) -> None:
+    assert len(Store(folder).quarantined) <= 20
 
 
 def make_labels(folder: Path) -> None:
@@ -120,6 +132,7 @@ READERS: dict[str, tuple[Step, Step]] = {
     "recordio": (make_recordio, read_recordio),
     "store": (make_small_store, read_store),
     "check": (make_small_store, check_store),
+    "quarantine": (make_quarantine, read_quarantined),
     "labels": (make_labels, read_labels),
     "checkpoint": (make_small_checkpoint, read_checkpoint),
     "configuration": (make_configuration, read_configuration),

@@ -108,18 +108,6 @@ def test_a_wait_is_warned_of_once_and_then_ends(
     feeder.close()
 
 
-def test_a_decoder_that_was_killed_is_one_clear_line() -> None:
-    def killed() -> Iterator[Batch]:
-        yield BATCH
-        raise RuntimeError("DataLoader worker (pid 4711) exited unexpectedly with exit code -9")
-
-    feeder = Feeder(killed(), patience=Patience())
-    feeder.next("run, step 1")
-    with pytest.raises(UserError, match=r"step 2: found a process that decodes was killed .*4711"):
-        feeder.next("run, step 2")
-    feeder.close()
-
-
 def test_an_error_of_another_kind_passes_as_it_is_and_is_logged(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", settings={}, about={})
     run.begin()

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from openmfr.data.quarantine import write_quarantine
+from openmfr.data.remote import REMOTE, OtherBytesError
 from openmfr.data.store import CHECKSUM, Store, fingerprint_columns, open_shard
 from openmfr.files import sha256_of_file
 from openmfr.run import progress
@@ -82,12 +83,19 @@ def quarantine(store: Store, damaged: list[Damage]) -> IntArray:
 
 def _check(store: Store, shard: int) -> Damage | None:
     entry, images = store.manifest[shard], store.shards[shard]
-    path, everything = store.shard_path(shard), np.arange(images.start, images.stop)
+    everything = np.arange(images.start, images.stop)
+    try:
+        path = store.shard_path(shard)
+    except OtherBytesError:
+        return Damage(file=entry["file"], found="other bytes in the storage", images=everything)
     if not path.exists():
         return Damage(file=entry["file"], found="missing", images=everything)
     try:
         if sha256_of_file(path) == entry["sha256"]:
             return None
+        if (store.path / REMOTE).exists():  # the copy is at fault: the storage has another
+            path.unlink()
+            return _check(store, shard)
         table = open_shard(path, images=len(images))
         lost = _lost_images(table)
         is_told = fingerprint_columns(table) == entry.get("columns")

@@ -30,6 +30,10 @@ REMOTE = "remote.json"
 _ATTEMPTS = 5
 
 
+class OtherBytesError(UserError):
+    """A file in the storage that is not what the manifest describes."""
+
+
 def is_remote(where: Path | str) -> bool:
     """Whether a store is named by an address of S3 storage.
 
@@ -62,18 +66,28 @@ def cached_store(address: str, *, manifest: str, shard_suffix: str) -> Path:
         with storage.open_input_stream(f"{prefix}/{manifest}") as stream:
             content = json.loads(stream.read())
         folder = _cache() / "stores" / str(content["fingerprint"])
-        found = storage.get_file_info(fs.FileSelector(prefix, recursive=True))
-        for entry in found:
+        had, has = _copied(folder), dict[str, list[Any]]()
+        for entry in storage.get_file_info(fs.FileSelector(prefix, recursive=True)):
             name = entry.path.removeprefix(prefix).strip("/")
-            is_small = entry.type == fs.FileType.File and not name.endswith(shard_suffix)
-            # The manifest comes last: a folder with one has all the rest.
-            if is_small and name != manifest and not (folder / name).exists():
+            if entry.type != fs.FileType.File or name.endswith(shard_suffix) or name == manifest:
+                continue
+            has[name] = [entry.size, entry.mtime_ns]  # labels may be made anew for the same images
+            if had.get(name) != has[name] or not (folder / name).exists():
                 _copy(storage, entry.path, folder / name)
-        write_json(folder / REMOTE, {"kind": "remote store", "address": address})
+        # The manifest comes last: a folder with one has all the rest.
+        write_json(folder / REMOTE, {"kind": "remote store", "address": address, "files": has})
         write_json(folder / manifest, content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreachable(address, error) from error
     return folder
+
+
+def _copied(folder: Path) -> dict[str, list[Any]]:
+    """Sizes and times of the files that were copied before."""
+    if not (folder / REMOTE).exists():
+        return {}
+    files = read_json(folder / REMOTE, what="cached store").get("files")
+    return files if isinstance(files, dict) else {}
 
 
 def fetch(folder: Path, name: str, *, sha256: str) -> None:
@@ -85,7 +99,8 @@ def fetch(folder: Path, name: str, *, sha256: str) -> None:
         sha256: Its checksum in the manifest.
 
     Raises:
-        UserError: If the storage cannot be reached, or has other bytes.
+        UserError: If the storage cannot be reached.
+        OtherBytesError: If it has other bytes.
     """
     address = read_json(folder / REMOTE, what="cached store", required=("address",))["address"]
     where = f"{address.removeprefix(SCHEME).strip('/')}/{name}"
@@ -126,7 +141,7 @@ def _copy(storage: Any, where: str, path: Path, *, sha256: str | None = None) ->
             shutil.copyfileobj(stream, file, 2**20)
         found = sha256 and sha256_of_file(temporary)
         if found != sha256:
-            raise UserError(
+            raise OtherBytesError(
                 where=f"{SCHEME}{where}",
                 found=f"SHA-256 {found}",
                 allowed=f"{sha256}, as the manifest says",

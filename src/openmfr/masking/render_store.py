@@ -18,6 +18,7 @@ from openmfr.config import to_dict
 from openmfr.data.labels import Labels
 from openmfr.data.store import MASK_STYLE, Store, encode_jpeg
 from openmfr.data.store_writer import StoreWriter, finished_store
+from openmfr.files import only_one
 from openmfr.masking.augment import Masker
 from openmfr.masking.looks import MASK_COLOUR, MASK_COVERAGE, mask_colour
 from openmfr.run import progress
@@ -80,8 +81,9 @@ def render_store(
     rendered = finished_store(out, settings=settings)
     if rendered is None:
         writer = StoreWriter(out, image_size=store.image_size, settings=settings)
-        _write_missing(writer, store, masker, workers)
-        rendered = writer.commit(shards=len(store.shards))
+        with only_one(out):
+            _write_missing(writer, store, masker, workers)
+            rendered = writer.commit(shards=len(store.shards))
     style = np.array([name or "" for name in rendered.column(MASK_STYLE)], dtype=np.str_)
     table = replace(
         labels.child(

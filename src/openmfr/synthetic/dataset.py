@@ -17,6 +17,7 @@ from openmfr.data.store import Store, encode_jpeg
 from openmfr.data.store_writer import StoreWriter, finished_store
 from openmfr.errors import UserError, raise_together
 from openmfr.faces.align import TEMPLATE_SIZE
+from openmfr.files import only_one
 from openmfr.run import progress
 from openmfr.synthetic.geometry import write_exact_geometry
 from openmfr.synthetic.identity import image_rng, make_identity
@@ -127,8 +128,9 @@ def synthesise(
     store = finished_store(out, settings=settings)
     if store is None:
         writer = StoreWriter(out, image_size=size, settings=settings)
-        _write_missing(writer, config, workers)
-        store = writer.commit(shards=config.shards)
+        with only_one(out):
+            _write_missing(writer, config, workers)
+            store = writer.commit(shards=config.shards)
     labels = Labels.from_names(store)
     if not (store.path / LABELS).exists():
         labels.write(store.path / LABELS)

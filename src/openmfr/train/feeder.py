@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,8 +31,8 @@ Batch = tuple[Tensor, Tensor]
 
 #: How often a wait for a batch looks up, in seconds.
 LOOK_EVERY: Final = 0.5
-#: What PyTorch says of a worker that is gone.
-_KILLED: Final = "exited unexpectedly"
+#: What PyTorch says of a worker that is gone: to who waits for it, or to the main thread.
+_KILLED: Final = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed by signal)")
 #: What the system calls the states of a process, for a worker that does not answer.
 _STATES: Final = {"R": "computing", "S": "waiting", "D": "waiting for a disk", "T": "stopped"}
 
@@ -142,14 +143,6 @@ class Feeder:
             if waited >= self._patience.stop:
                 raise self._stalled(where, waited)
         self._is_waiting = False
-        if isinstance(item, RuntimeError) and _KILLED in str(item):
-            raise UserError(
-                where=where,
-                found=f"a process that decodes was killed ({str(item).splitlines()[0]})",
-                allowed="processes that live",
-                next_step="look whether memory ran out (fewer --workers need less), and give the "
-                "same command again: it goes on",
-            ) from item
         if isinstance(item, BaseException):
             raise item
         return item
@@ -192,6 +185,31 @@ def feeding(batches: Iterator[Batch], patience: Patience) -> Iterator[Feeder]:
         yield feeder
     finally:
         feeder.close()
+
+
+@contextmanager
+def lost_decoder_said(where: str) -> Iterator[None]:
+    """Turn what PyTorch says of a process that decoded, and was killed, into one clear line.
+
+    Args:
+        where: The run.
+
+    Raises:
+        UserError: If the block fails as one was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error).splitlines()[0] if str(error) else ""
+        if not _KILLED.search(said):
+            raise
+        raise UserError(
+            where=where,
+            found=f"a process that decodes was killed ({said})",
+            allowed="processes that live",
+            next_step="look whether memory ran out (fewer --workers need less), and give the same "
+            "command again: it goes on from the last checkpoint",
+        ) from error
 
 
 def _state(process: int | None) -> str:

@@ -44,7 +44,7 @@ from openmfr.heads import NotFiniteError
 from openmfr.run import Run, event, progress
 from openmfr.train.config import HeadStart, TrainConfig
 from openmfr.train.curves import Record, recording
-from openmfr.train.feeder import Patience, feeding
+from openmfr.train.feeder import Patience, feeding, lost_decoder_said
 from openmfr.train.holdout import Holdout, summarise
 from openmfr.train.learner import Learner
 from openmfr.train.parallel import check_batch
@@ -183,6 +183,7 @@ class Trainer:
             with (
                 self.run.log_to_file(is_first=self.ranks.is_first, rank=self.ranks.rank),
                 full_disk_said(self.run.path),
+                lost_decoder_said(str(self.run.path)),
                 lost_rank_said(f"{self.run.path}, rank {self.ranks.rank}"),
             ):
                 yield
