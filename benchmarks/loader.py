@@ -227,7 +227,8 @@ def rows_of(runs: dict[str, list[dict[str, float]]], workers: int, *, is_held: b
     own = runs["ours"]
     best = [{"rate": max(runs[side][i]["rate"] for side in RIVALS)} for i in range(len(own))]
     against = {side: runs[side] for side in RIVALS} | {"the best of them": best}
-    goals = {"the best of them": 1.0, "decode": 0.9}
+    # What a core gives is measured without workers: with two, three processes share two cores.
+    goals = {"the best of them": 1.0} | ({} if workers else {"decode": 0.9})
     rows = [
         paired(
             f"store against {side}",

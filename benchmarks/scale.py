@@ -52,21 +52,23 @@ def write_shard(number: int, *, writer: Any, rows: int, identities: int) -> int:
 def make(folder: Path, rows: int, identities: int) -> None:
     """Write the store and its labels, unless they are there."""
     from openmfr.data.labels import Labels
-    from openmfr.data.store_writer import StoreWriter, finished_store
+    from openmfr.data.store import Store
+    from openmfr.data.store_writer import writing_store
     from openmfr.run import progress
     from openmfr.workers import do_all
 
     settings = {"rows": rows, "identities": identities}
-    store = finished_store(folder, settings=settings)
-    if store is None:
-        writer = StoreWriter(folder, image_size=112, settings=settings)
-        shards = -(-rows // PER_SHARD)
-        left = [number for number in range(shards) if not writer.has_shard(number)]
-        work = partial(write_shard, writer=writer, rows=rows, identities=identities)
-        with progress("write", total=rows, unit="rows") as advance:
-            for count in do_all(work, left, workers=2, what="scale"):
-                advance(count)
-        store = writer.commit(shards=shards)
+    with writing_store(folder, image_size=112, settings=settings) as writer:
+        if isinstance(writer, Store):
+            store = writer
+        else:
+            shards = -(-rows // PER_SHARD)
+            left = [number for number in range(shards) if not writer.has_shard(number)]
+            work = partial(write_shard, writer=writer, rows=rows, identities=identities)
+            with progress("write", total=rows, unit="rows") as advance:
+                for count in do_all(work, left, workers=2, what="scale"):
+                    advance(count)
+            store = writer.commit(shards=shards)
     if not (folder / "labels.parquet").exists():
         Labels.from_names(store).write(folder / "labels.parquet")
 

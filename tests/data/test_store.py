@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from toys import make_store
 
 from openmfr.data.store import MANIFEST, Store, decode_image, encode_jpeg
-from openmfr.data.store_writer import StoreWriter, finished_store
+from openmfr.data.store_writer import StoreWriter, writing_store
 from openmfr.errors import UserError
 
 
@@ -63,12 +64,16 @@ def test_other_settings_in_a_begun_folder_are_refused_by_name(tmp_path: Path) ->
 
 
 def test_a_finished_store_is_opened_by_its_own_settings_alone(tmp_path: Path) -> None:
-    assert finished_store(tmp_path / "s", settings={"seed": 1}) is None
+    with writing_store(tmp_path / "s", image_size=8, settings={"seed": 1}) as found:
+        assert isinstance(found, StoreWriter)
     write_shards(tmp_path / "s", [0]).commit(shards=1)
-    found = finished_store(tmp_path / "s", settings={"seed": 1})
-    assert found is not None
-    with pytest.raises(UserError, match="seed"):
-        finished_store(tmp_path / "s", settings={"seed": 2})
+    with writing_store(tmp_path / "s", image_size=8, settings={"seed": 1}) as found:
+        assert isinstance(found, Store)
+    with (
+        pytest.raises(UserError, match="seed"),
+        writing_store(tmp_path / "s", image_size=8, settings={"seed": 2}),
+    ):
+        pass
 
 
 def test_a_kill_just_after_the_manifest_leaves_nothing_over(
@@ -80,8 +85,34 @@ def test_a_kill_just_after_the_manifest_leaves_nothing_over(
         with pytest.raises(KeyboardInterrupt):
             write_shards(tmp_path / "s", [0, 1]).commit(shards=2)
     (tmp_path / "s" / ".labels.parquet.0.tmp").write_text("half of the labels")
-    assert finished_store(tmp_path / "s", settings={"seed": 1}) is not None
+    with writing_store(tmp_path / "s", image_size=8, settings={"seed": 1}) as found:
+        assert isinstance(found, Store)
     assert files_of(tmp_path / "s") == files_of(tmp_path / "whole")
+
+
+def test_a_second_command_waits_and_has_what_the_first_one_finished(tmp_path: Path) -> None:
+    taken, settings = threading.Event(), {"seed": 1}
+    found: list[object] = []
+
+    def second() -> None:
+        taken.wait()
+        with writing_store(tmp_path / "s", image_size=8, settings=settings) as got:
+            found.append(got)
+
+    other = threading.Thread(target=second)
+    other.start()
+    with writing_store(tmp_path / "s", image_size=8, settings=settings) as writer:
+        assert isinstance(writer, StoreWriter)
+        taken.set()
+        write_one(writer)
+        writer.commit(shards=1)
+    other.join()
+    assert isinstance(found[0], Store)
+    assert files_of(tmp_path / "s") == {MANIFEST, "shard-000000.arrow"}
+
+
+def write_one(writer: StoreWriter) -> None:
+    writer.write_shard(0, [b"image"], {"source": ["0.jpg"], "identity_name": [None]})
 
 
 def killed(store: Path) -> None:

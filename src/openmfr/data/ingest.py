@@ -31,12 +31,12 @@ from openmfr.data.rejected import (
     note_rejected,
 )
 from openmfr.data.store import Store
-from openmfr.data.store_writer import StoreWriter, finished_store
+from openmfr.data.store_writer import StoreWriter, writing_store
 from openmfr.errors import UserError
 from openmfr.faces.detect import Detector
 from openmfr.faces.face_mesh import FaceMeshDetector
 from openmfr.faces.photo import PhotoError
-from openmfr.files import fingerprint, only_one
+from openmfr.files import fingerprint
 from openmfr.run import progress
 from openmfr.workers import choose_workers, do_all, size_of_part
 
@@ -123,17 +123,17 @@ def ingest(
         "photo_list": listed.fingerprint(),
         "landmarks": _where_from(config, points, detector),
     }
-    store = finished_store(out, settings=settings)
-    was_finished = store is not None
-    if store is None:
-        writer = StoreWriter(out, image_size=config.size, settings=settings)
-        with only_one(out):
+    with writing_store(out, image_size=config.size, settings=settings) as writer:
+        was_finished = isinstance(writer, Store)
+        if isinstance(writer, Store):
+            store = writer
+        else:
             jobs = list(_jobs(listed, writer, config, points, detector))
             _run(jobs, workers=workers, cluster=cluster)
             if gather_rejected(out, shards=len(jobs)) == len(listed):
                 raise _nothing_found(out, len(listed))
             store = writer.commit(shards=len(jobs))
-    return _finish(store, listed, was_finished=was_finished, started=started)
+        return _finish(store, listed, was_finished=was_finished, started=started)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,10 +249,9 @@ def _finish(
     store: Store, photos: PhotoList, *, was_finished: bool, started: float
 ) -> IngestSummary:
     """Write what is made from the whole store; an earlier run may have been killed before it."""
-    with only_one(store.path):
-        if not (store.path / LABELS).exists():
-            Labels.from_names(store).write(store.path / LABELS)
-        forget_accounts(store.path)
+    if not (store.path / LABELS).exists():
+        Labels.from_names(store).write(store.path / LABELS)
+    forget_accounts(store.path)
     names = {name for name in store.column("identity_name") if name is not None}
     if len(names) < 2:
         logger.warning(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -164,20 +165,38 @@ class StoreWriter:
         return self.path / f"shard-{number:06d}{SEAL_SUFFIX}"
 
 
-def finished_store(path: Path | str, *, settings: Mapping[str, Any]) -> Store | None:
-    """Open the store that a command with these settings has finished before, if there is one.
+@contextmanager
+def writing_store(
+    path: Path | str, *, image_size: int, settings: Mapping[str, Any]
+) -> Iterator[StoreWriter | Store]:
+    """Take a folder for one command: to write a store, or to have the one that it has finished.
+
+    Args:
+        path: The store's folder.
+        image_size: Height and width of every image in pixels.
+        settings: As for `StoreWriter`.
+
+    Yields:
+        The store, if a command with these settings has finished it; else a writer, which goes on
+        where a command with these settings stopped.
 
     Raises:
-        UserError: If a finished store with other settings stands there.
+        UserError: If another command works there, or a store with other settings or foreign files
+            stand there.
     """
-    if not (Path(path) / MANIFEST).exists():
-        return None
-    store = Store(path)
-    check_same_settings(store.path, store.settings, json.loads(json.dumps(settings)))
-    with only_one(store.path):
-        remove_leftovers(store.path)  # a kill may have come just after the manifest
-        _tidy(store.path)
-    return store
+    path = Path(path)
+    if not (path / MANIFEST).exists():
+        prepare_folder(path, mark=SETTINGS, what="unfinished store")
+    path.mkdir(parents=True, exist_ok=True)
+    with only_one(path):
+        remove_leftovers(path)
+        if not (path / MANIFEST).exists():
+            yield StoreWriter(path, image_size=image_size, settings=settings)
+            return
+        store = Store(path)
+        check_same_settings(path, store.settings, json.loads(json.dumps(settings)))
+        _tidy(path)  # a kill may have come just after the manifest
+        yield store
 
 
 def _tidy(path: Path) -> None:

@@ -17,8 +17,7 @@ import pyarrow as pa
 from openmfr.config import to_dict
 from openmfr.data.labels import Labels
 from openmfr.data.store import MASK_STYLE, Store, encode_jpeg
-from openmfr.data.store_writer import StoreWriter, finished_store
-from openmfr.files import only_one
+from openmfr.data.store_writer import StoreWriter, writing_store
 from openmfr.masking.augment import Masker
 from openmfr.masking.looks import MASK_COLOUR, MASK_COVERAGE, mask_colour
 from openmfr.run import progress
@@ -78,22 +77,22 @@ def render_store(
         "seed": masker.seed,
         **masker.settings,
     }
-    rendered = finished_store(out, settings=settings)
-    if rendered is None:
-        writer = StoreWriter(out, image_size=store.image_size, settings=settings)
-        with only_one(out):
+    with writing_store(out, image_size=store.image_size, settings=settings) as writer:
+        if isinstance(writer, Store):
+            rendered = writer
+        else:
             _write_missing(writer, store, masker, workers)
             rendered = writer.commit(shards=len(store.shards))
-    style = np.array([name or "" for name in rendered.column(MASK_STYLE)], dtype=np.str_)
-    table = replace(
-        labels.child(
-            is_masked=labels.is_masked | (style != ""),
-            mask_style=np.where(style == "", labels.mask_style, style).astype(np.str_),
-        ),
-        store_fingerprint=rendered.fingerprint,
-    )
-    if not (out / LABELS).exists():
-        table.write(out / LABELS)
+        style = np.array([name or "" for name in rendered.column(MASK_STYLE)], dtype=np.str_)
+        table = replace(
+            labels.child(
+                is_masked=labels.is_masked | (style != ""),
+                mask_style=np.where(style == "", labels.mask_style, style).astype(np.str_),
+            ),
+            store_fingerprint=rendered.fingerprint,
+        )
+        if not (out / LABELS).exists():
+            table.write(out / LABELS)
     wanted = sum(masker.is_due(index) for index in range(len(store)))
     masked = int((style != "").sum())
     summary = RenderSummary(images=len(store), masked=masked, unmaskable=wanted - masked)

@@ -14,10 +14,9 @@ from typing import Any
 
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store, encode_jpeg
-from openmfr.data.store_writer import StoreWriter, finished_store
+from openmfr.data.store_writer import StoreWriter, writing_store
 from openmfr.errors import UserError, raise_together
 from openmfr.faces.align import TEMPLATE_SIZE
-from openmfr.files import only_one
 from openmfr.run import progress
 from openmfr.synthetic.geometry import write_exact_geometry
 from openmfr.synthetic.identity import image_rng, make_identity
@@ -125,15 +124,15 @@ def synthesise(
         "generator_version": GENERATOR_VERSION,
         **asdict(config),
     }
-    store = finished_store(out, settings=settings)
-    if store is None:
-        writer = StoreWriter(out, image_size=size, settings=settings)
-        with only_one(out):
+    with writing_store(out, image_size=size, settings=settings) as writer:
+        if isinstance(writer, Store):
+            store = writer
+        else:
             _write_missing(writer, config, workers)
             store = writer.commit(shards=config.shards)
-    labels = Labels.from_names(store)
-    if not (store.path / LABELS).exists():
-        labels.write(store.path / LABELS)
+        labels = Labels.from_names(store)
+        if not (store.path / LABELS).exists():
+            labels.write(store.path / LABELS)
     if geometry:
         shards = [config.identities_of(shard) for shard in range(config.shards)]
         write_exact_geometry(store, seed=seed, images=images, shards=shards, workers=workers)

@@ -28,10 +28,9 @@ from openmfr.data.rejected import (
     note_rejected,
 )
 from openmfr.data.store import Store, decode_image
-from openmfr.data.store_writer import StoreWriter, finished_store
+from openmfr.data.store_writer import StoreWriter, writing_store
 from openmfr.errors import UserError
 from openmfr.faces.photo import JPEG_MAGIC, PhotoError, read_photo
-from openmfr.files import only_one
 from openmfr.run import progress
 from openmfr.workers import choose_workers, do_all
 
@@ -92,13 +91,10 @@ def convert_to_store(
         "size": size,
     }
     out = Path(out)
-    store = finished_store(out, settings=settings)
-    was_finished = store is not None
-    if store is None:
-        writer = StoreWriter(out, image_size=size, settings=settings)
-        with only_one(out):
-            store = _write(found, writer, workers=workers)
-    return _finish(store, found, was_finished=was_finished)
+    with writing_store(out, image_size=size, settings=settings) as writer:
+        was_finished = isinstance(writer, Store)
+        store = writer if isinstance(writer, Store) else _write(found, writer, workers=workers)
+        return _finish(store, found, was_finished=was_finished)
 
 
 def fault_of(encoded: bytes, size: int) -> str:
@@ -197,10 +193,9 @@ def _nothing_kept(out: Path, kind: str, images: int) -> UserError:
 
 def _finish(store: Store, source: Source, *, was_finished: bool) -> StoreSummary:
     """Write what is made from the whole store; an earlier run may have been killed before it."""
-    with only_one(store.path):
-        if not (store.path / LABELS).exists():
-            Labels.from_names(store).write(store.path / LABELS)
-        forget_accounts(store.path)
+    if not (store.path / LABELS).exists():
+        Labels.from_names(store).write(store.path / LABELS)
+    forget_accounts(store.path)
     return StoreSummary(
         kind=source.kind,
         images=len(store),

@@ -26,6 +26,7 @@ from openmfr.files import (
     only_one,
     prepare_folder,
     read_json,
+    remove_leftovers,
     write_json,
 )
 from openmfr.workers import choose_workers
@@ -110,10 +111,12 @@ def convert_from_store(
         "labels": labels.fingerprint if labels is not None else "",
         "set_aside": fingerprint(store.quarantined.tobytes()) if store.quarantined.size else "",
     }
-    done = _begin(out, settings)
-    if done is not None:
-        return OutSummary(**done, was_finished=True)
+    prepare_folder(out, mark=CONVERSION, what="unfinished conversion")
+    out.mkdir(parents=True, exist_ok=True)
     with only_one(out):
+        done = _begin(out, settings)
+        if done is not None:
+            return OutSummary(**done, was_finished=True)
         selection = select(store, labels)
         counts = {"images": len(selection), "identities": len(selection.names), "unknown": 0}
         if config.to == "recordio":
@@ -130,13 +133,13 @@ def convert_from_store(
             )
         _write(store, selection, out, config, workers=workers)
         _mark(out, settings, counts)
-    shutil.rmtree(out / _WORK, ignore_errors=True)
+        shutil.rmtree(out / _WORK, ignore_errors=True)
     return OutSummary(**counts, was_finished=False)
 
 
 def _begin(out: Path, settings: dict[str, Any]) -> dict[str, int] | None:
-    """Take a folder; return the counts of an earlier run that finished there."""
-    prepare_folder(out, mark=CONVERSION, what="unfinished conversion")
+    """Mark a folder; return the counts of an earlier run that finished there."""
+    remove_leftovers(out)
     if (out / CONVERSION).exists():
         names = ("settings", "counts")
         begun = read_json(out / CONVERSION, what="conversion", required=names)

@@ -25,11 +25,11 @@ from openmfr.data.formats.bin import BinSet, read_bin
 from openmfr.data.ingest import LABELS
 from openmfr.data.labels import Labels
 from openmfr.data.store import Store
-from openmfr.data.store_writer import StoreWriter, finished_store
+from openmfr.data.store_writer import StoreWriter, writing_store
 from openmfr.errors import UserError, raise_together
 from openmfr.evaluation.protocols.lists import identities_from_pairs
 from openmfr.faces.photo import PhotoError
-from openmfr.files import only_one, sha256_of_file, write_text
+from openmfr.files import sha256_of_file, write_text
 from openmfr.run import progress
 
 IntArray = npt.NDArray[np.int64]
@@ -75,16 +75,16 @@ def convert_bin(source: Path | str, out: Path | str, *, size: int = 112) -> BinS
     found = read_bin(source)
     config = IngestConfig(size=size, is_aligned=True, min_face=1)
     settings = {"bin": sha256_of_file(source), "name": source.name, "size": size}
-    store = finished_store(out, settings=settings)
     identity = identities_of_bin(found)
-    if store is None:
-        writer = StoreWriter(out, image_size=size, settings=settings)
-        with only_one(out):
+    with writing_store(out, image_size=size, settings=settings) as writer:
+        if isinstance(writer, Store):
+            store = writer
+        else:
             store = _write(writer, source.name, found, identity, config)
-    if not (out / LABELS).exists():
-        Labels.from_names(store).write(out / LABELS)
-    if not (out / PAIRS).exists():
-        write_text(out / PAIRS, _list_of_pairs(source.name, found))
+        if not (out / LABELS).exists():
+            Labels.from_names(store).write(out / LABELS)
+        if not (out / PAIRS).exists():
+            write_text(out / PAIRS, _list_of_pairs(source.name, found))
     return BinSummary(
         images=len(found),
         pairs=found.is_genuine.size,
