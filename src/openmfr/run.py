@@ -178,7 +178,8 @@ def _log_end(handlers: list[_LineHandler], error: BaseException) -> None:
     """Log what ended a run; in its files alone, as the command line says it to the user."""
     kind = {Preempted: "preempted", KeyboardInterrupt: "interrupted"}.get(type(error), "error")
     level = logging.ERROR if kind == "error" else logging.WARNING
-    text = str(error) or "interrupted from the keyboard"
+    is_keyboard = isinstance(error, KeyboardInterrupt)
+    text = "interrupted from the keyboard" if is_keyboard else str(error) or type(error).__name__
     record = logging.LogRecord(__name__, level, __file__, 0, text, None, None)
     record.__dict__.update(event(kind))
     for handler in handlers:

@@ -145,18 +145,19 @@ class BalancedStream:
 
 
 def order_of(
-    images: IntArray, identity: npt.NDArray[np.integer], *, sampling: Sampling, seed: int
+    images: IntArray, identity: npt.NDArray[np.integer] | None, *, sampling: Sampling, seed: int
 ) -> Stream | BalancedStream:
     """Make the order that a configuration asks for.
 
     Args:
         images: Store indices of the training images, shape (N,).
-        identity: Whose turn it is at each of these places, shape (N,).
+        identity: Whose turn it is at each of these places, shape (N,); "images" needs none.
         sampling: What an epoch holds equally often.
         seed: Of the order.
     """
     if sampling == "images":
         return Stream(images, seed=seed)
+    assert identity is not None
     return BalancedStream(images, identity, seed=seed)
 
 

@@ -36,8 +36,6 @@ from openmfr.files import (
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
-#: Lists the images that `data.damage` found damaged: they count as if they were not there.
-
 #: Columns that every store has: the encoded image, where it came from, and who the source says
 #: it is (null where the source does not say).
 SCHEMA = pa.schema(
