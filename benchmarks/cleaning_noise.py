@@ -29,6 +29,7 @@ from openmfr.cleaning.config import CleanConfig
 from openmfr.cleaning.judge import NoiseFound, judge
 from openmfr.data.labels import Labels
 from openmfr.data.noise import NoiseConfig, plant_noise
+from openmfr.data.texts import Texts
 from openmfr.errors import UserError
 
 #: Share → what the plain way reached, the goal, and whether more is better.
@@ -81,15 +82,15 @@ def read_data(data: Path) -> tuple[npt.NDArray[np.float16], Labels]:
     saved = np.load(path)
     names = np.array([source.split("/")[0] for source in saved["path"]])
     identity = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    nothing = np.full(identity.shape, "")
+    nothing = Texts.constant("", len(identity))
     labels = Labels(
         identity=identity,
         keep=np.ones(identity.shape, dtype=np.bool_),
         reason=nothing,
         center_score=np.full(identity.shape, np.nan, dtype=np.float32),
         is_masked=np.zeros(identity.shape, dtype=np.bool_),
-        mask_style=nothing.copy(),
-        group=nothing.copy(),
+        mask_style=nothing,
+        group=nothing,
         store_fingerprint="reference",
     )
     return saved["embedding"], labels

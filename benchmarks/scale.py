@@ -3,12 +3,16 @@
 The payload of each image is 16 bytes, so that the disk holds it; index, columns, checksums and
 labels are real. Each question has a process of its own:
 
-- open: the store and its labels, as `openmfr train` opens them.
+- open: the store and its labels, as `openmfr train` opens them; again, once they are in the cache.
+- machine: the same in eight processes at once, as eight ranks of one machine do; all their memory,
+  where pages that they share count once.
 - epoch: the order of one epoch, drawn whole, and then all that a rank holds to serve batches.
+- balanced: the same, with every person equally often.
 - read: random reads, each of another image, once every shard has been touched; read again by two
   worker processes that were forked, whose own memory is counted.
 
-Memory is the peak of the process, what it imports included. The store is made once in `--folder`
+A twentieth of the images is left out, with a reason, as after cleaning. Memory is the peak of the
+process, what it imports included. The store is made once in `--folder`
 (by default in a temporary one: making it takes minutes) and is used again if it is there.
 """
 
@@ -17,7 +21,10 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,7 +37,7 @@ from reporting import Row, report, run_side
 
 ROWS, IDENTITIES, PER_SHARD = 42_474_557, 2_059_906, 2_048
 QUICK = 50
-READS = 400_000
+READS, RANKS = 400_000, 8
 #: What is allowed: seconds, GiB, and reads per second (a loader of 32 GPUs needs 81 each).
 OPEN_SECONDS, OPEN_GIB, READ_RATE = 20.0, 1.5, 50_000.0
 
@@ -70,7 +77,9 @@ def make(folder: Path, rows: int, identities: int) -> None:
                     advance(count)
             store = writer.commit(shards=shards)
     if not (folder / "labels.parquet").exists():
-        Labels.from_names(store).write(folder / "labels.parquet")
+        labels = Labels.from_names(store)
+        is_outlier = np.arange(len(labels)) % 20 == 0
+        labels.without(is_outlier, reason="outlier").write(folder / "labels.parquet")
 
 
 def opened(folder: Path) -> tuple[Any, Any]:
@@ -85,6 +94,37 @@ def child_open(folder: Path) -> dict[str, float]:
     store, labels = opened(folder)
     labels.check_store(store)
     return {"seconds": time.perf_counter() - start, "images": len(store)}
+
+
+def child_rank(folder: Path) -> dict[str, float]:
+    """Hold store and labels open until the parent has looked."""
+    store, labels = opened(folder)
+    labels.check_store(store)
+    print("open", flush=True)
+    sys.stdin.read()
+    return {}
+
+
+def child_machine(folder: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--side", "rank", "--folder", str(folder)]
+    ranks = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(RANKS)
+    ]
+    for rank in ranks:
+        assert rank.stdout is not None
+        rank.stdout.readline()
+    together = sum(memory_of(rank.pid)["Pss"] for rank in ranks)
+    for rank in ranks:
+        rank.communicate()
+    return {"together": together}
+
+
+def memory_of(pid: int | str) -> dict[str, float]:
+    """GiB of a process, by kind; in "Pss", pages that processes share count once among them."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    fields = dict(line.split(":", 1) for line in lines)
+    return {name: int(value.split()[0]) / 2**20 for name, value in fields.items()}
 
 
 def child_epoch(folder: Path) -> dict[str, float]:
@@ -103,6 +143,18 @@ def child_epoch(folder: Path) -> dict[str, float]:
     return {"seconds": seconds, "batches": 1_000 / (time.perf_counter() - start), "c": len(classes)}
 
 
+def child_balanced(folder: Path) -> dict[str, float]:
+    from openmfr.data.loader import training_identities
+    from openmfr.data.order import BalancedStream, training_images
+
+    store, labels = opened(folder)
+    classes = training_identities(labels)
+    start = time.perf_counter()
+    order = BalancedStream(training_images(labels, store), classes[labels.keep], seed=0)
+    order.draw(0, 128)
+    return {"seconds": time.perf_counter() - start}
+
+
 def read_many(store: Any, seed: int) -> dict[str, float]:
     """Read images at random in this process; its rate, and the memory that is its own alone."""
     rng = np.random.default_rng(seed)
@@ -113,11 +165,8 @@ def read_many(store: Any, seed: int) -> dict[str, float]:
     for place in places:
         assert store.read(place)[:8] == place.to_bytes(8, "little")
     rate = READS / (time.perf_counter() - start)
-    fields = dict(
-        line.split(":", 1) for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
-    )
     # Pages of the store's files are the system's, and go when it needs them.
-    return {"rate": rate, "private": int(fields["Private_Dirty"].split()[0]) / 2**20}
+    return {"rate": rate, "private": memory_of("self")["Private_Dirty"]}
 
 
 def child_read(folder: Path) -> dict[str, float]:
@@ -130,7 +179,11 @@ def child_read(folder: Path) -> dict[str, float]:
 
 CHILDREN: dict[str, Callable[[Path], dict[str, float]]] = {
     "open": child_open,
+    "again": child_open,
+    "machine": child_machine,
+    "rank": child_rank,
     "epoch": child_epoch,
+    "balanced": child_balanced,
     "read": child_read,
 }
 
@@ -159,9 +212,11 @@ def main() -> None:
         return
     part = QUICK if options.quick else 1
     with tempfile.TemporaryDirectory() as temporary:
+        os.environ["OPENMFR_CACHE"] = f"{temporary}/cache"
         folder = options.folder or Path(temporary) / "store"
         make(folder, ROWS // part, IDENTITIES // part)
-        found = {side: run_side(__file__, side, folder=folder) for side in CHILDREN}
+        sides = [side for side in CHILDREN if side != "rank"]
+        found = {side: run_side(__file__, side, folder=folder) for side in sides}
     goal = None if options.quick else 1.0
     rows = f"{ROWS // part:,} rows"
     report(
@@ -169,12 +224,20 @@ def main() -> None:
         [
             single(f"opening {rows}, allowed against taken", OPEN_SECONDS,
                    found["open"]["seconds"], "s", goal=goal),
+            single("opening them once they are in the cache, allowed against taken", OPEN_SECONDS,
+                   found["again"]["seconds"], "s", goal=goal),
             single("memory once opened, allowed against taken", OPEN_GIB,
                    found["open"]["peak"], "GiB", goal=goal),
+            single(f"memory of {RANKS} processes that opened it, allowed against taken", OPEN_GIB,
+                   found["machine"]["together"], "GiB", goal=goal),
             single("memory of a rank that serves batches, allowed against taken", OPEN_GIB,
                    found["epoch"]["peak"], "GiB", goal=goal),
             single("drawing the order of an epoch, allowed against taken", OPEN_SECONDS,
                    found["epoch"]["seconds"], "s", goal=goal),
+            single("drawing an order that is balanced over people, allowed against taken",
+                   OPEN_SECONDS * 2, found["balanced"]["seconds"], "s", goal=goal),
+            single("memory of a rank with that order, allowed against taken", OPEN_GIB,
+                   found["balanced"]["peak"], "GiB", goal=goal),
             single("batches of 128 from an order, against what 81 images/s ask",
                    found["epoch"]["batches"], 81 / 128, "batches/s", goal=goal),
             single("random reads against the least", found["read"]["rate"], READ_RATE,

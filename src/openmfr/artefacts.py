@@ -29,6 +29,11 @@ MARKS = {
     "report.json": "report",
 }
 
+#: Kinds of JSON files that are no mark of a folder.
+ALONE = ("reproduction",)
+#: Lists longer than that are not printed whole.
+_LONG = 12
+
 #: The best architecture in a search's folder.
 _FOUND = "best.json"
 
@@ -44,7 +49,8 @@ def kind_of(path: Path) -> str:
 
     Returns:
         "store", "labels", "run", "checkpoint", "embeddings", "geometry", "calibration", "cleaning
-        pass", "search", "report", "model", "gallery", "architecture" or an unfinished one.
+        pass", "search", "report", "reproduction", "model", "gallery", "architecture" or an
+        unfinished one.
 
     Raises:
         UserError: If nothing is there, or nothing that openmfr wrote.
@@ -59,17 +65,37 @@ def kind_of(path: Path) -> str:
         return "architecture"
     if find_calibration(path) is not None:
         return "calibration"
-    for mark, kind in MARKS.items():
-        if (path / mark).exists():
-            return kind
+    kind = _kind_by_mark(path) or _kind_by_name(path)
+    if kind:
+        return kind
+    owner = _kind_by_mark(path.parent)
+    if path.is_file() and owner:
+        raise UserError(
+            where=str(path),
+            found=f"a file of: {owner}",
+            allowed="the whole of it, a folder",
+            next_step=f"openmfr inspect {path.parent}",
+        )
     raise UserError(
         where=str(path),
         found="nothing that openmfr wrote" if path.exists() else "nothing",
         allowed="a store, a labels.parquet, a geometry, a run, a checkpoint, embeddings, a "
-        "calibration, a cleaning pass, a search, a report, an architecture, an .onnx file or a "
-        "gallery",
+        "calibration, a cleaning pass, a search, a report, a reproduction, an architecture, an "
+        ".onnx file or a gallery",
         next_step="check the path",
     )
+
+
+def _kind_by_mark(folder: Path) -> str:
+    return next((kind for mark, kind in MARKS.items() if (folder / mark).exists()), "")
+
+
+def _kind_by_name(path: Path) -> str:
+    """What a JSON file says of itself, where that is a kind that stands alone."""
+    if not path.is_file() or path.suffix != ".json":
+        return ""
+    kind = read_json(path, what="file").get("kind")
+    return kind if kind in ALONE else ""
 
 
 def describe(path: Path) -> dict[str, str]:
@@ -87,8 +113,8 @@ def describe(path: Path) -> dict[str, str]:
         return {"kind": kind, **_describe_architecture(path)}
     if (calibration := find_calibration(path)) is not None:
         return describe_calibration(calibration)
-    mark = next(mark for mark in MARKS if (path / mark).exists())
-    content = read_json(path / mark, what=kind)
+    marks = (path / mark for mark in MARKS)
+    content = read_json(next((mark for mark in marks if mark.exists()), path), what=kind)
     described = {"kind": kind, **_flat(content)}
     if kind == "search" and (path / _FOUND).exists():
         best = _describe_architecture(path / _FOUND)
@@ -162,8 +188,7 @@ def _describe_model(path: Path) -> dict[str, str]:
 
 
 def _describe_labels(labels: Labels) -> dict[str, str]:
-    _, counts = np.unique(labels.identity[labels.keep], return_counts=True)
-    reasons, left_out = np.unique(labels.reason[~labels.keep], return_counts=True)
+    counts = labels.kept_counts[1]
     described = {
         "rows": f"{len(labels):,}",
         "kept": f"{int(labels.keep.sum()):,} of {len(counts):,} identities, {_spread(counts)}",
@@ -172,7 +197,7 @@ def _describe_labels(labels: Labels) -> dict[str, str]:
         "fingerprint": labels.fingerprint,
         "parent": labels.parent or "none: the first table",
     }
-    for reason, count in zip(reasons, left_out, strict=True):
+    for reason, count in labels.reason[~labels.keep].counts().items():
         described[f"left out, {reason}"] = f"{count:,}"
     return described
 
@@ -189,8 +214,16 @@ def _flat(content: dict[str, object], prefix: str = "") -> dict[str, str]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         elif prefix or name not in ("format_version", "kind"):
-            flat[prefix + name] = str(value)
+            flat[prefix + name] = _brief(value)
     return flat
+
+
+def _brief(value: object) -> str:
+    """A value as one prints it; of a long list, both ends and the length."""
+    if isinstance(value, list) and len(value) > _LONG:
+        ends = ", ".join(map(str, value[:3]))
+        return f"[{ends}, …, {value[-1]}], {len(value):,} values"
+    return str(value)
 
 
 def choose_for_sheet(store: Store, *, identities: int, images: int) -> list[tuple[int, str]]:

@@ -240,7 +240,7 @@ def check_same_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[st
     )
 
 
-def fingerprint(*parts: str | bytes) -> str:
+def fingerprint(*parts: str | bytes | memoryview) -> str:
     """Identify content by 16 hexadecimal digits of SHA-256 over its parts.
 
     Example:

@@ -17,6 +17,7 @@ from openmfr.cleaning.relabel import Moves, _mean_of_others
 from openmfr.cleaning.thresholds import choose_moves
 from openmfr.data.labels import Labels
 from openmfr.data.noise import FLIP, OUTLIER, NoiseConfig, plant_noise
+from openmfr.data.texts import Texts
 from openmfr.errors import UserError
 
 FloatArray = npt.NDArray[np.float32]
@@ -24,14 +25,15 @@ FloatArray = npt.NDArray[np.float32]
 
 def a_table(identity: npt.NDArray[np.int64]) -> Labels:
     count = identity.size
+    nothing = Texts.constant("", count)
     return Labels(
         identity=identity,
         keep=np.ones(count, dtype=np.bool_),
-        reason=np.full(count, ""),
+        reason=nothing,
         center_score=np.full(count, np.nan, dtype=np.float32),
         is_masked=np.zeros(count, dtype=np.bool_),
-        mask_style=np.full(count, ""),
-        group=np.full(count, ""),
+        mask_style=nothing,
+        group=nothing,
         store_fingerprint="store",
     )
 

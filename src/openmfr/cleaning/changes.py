@@ -165,7 +165,7 @@ def find_changes(before: Labels, after: Labels) -> Changes:
         after=np.concatenate([np.where(dropped, -1, after.identity)[rows], merged[:, 1]]),
         score=np.concatenate([after.center_score[rows].astype(np.float64), unknown]),
         threshold=np.full(rows.size + len(merged), np.nan),
-        reason=np.concatenate([after.reason[rows], np.full(len(merged), "")]),
+        reason=np.concatenate([np.array(after.reason[rows]), np.full(len(merged), "")]),
     )
 
 
@@ -176,7 +176,7 @@ def goes_on_as(before: Labels, after: Labels) -> dict[int, int]:
         before: The first table.
         after: A descendant of it, whose reasons say which images came with their identity.
     """
-    came_along = np.char.startswith(after.reason, MERGED)
+    came_along = after.reason.startswith(MERGED)
     rows = before.keep & came_along & (before.identity != after.identity)
     if not rows.any():
         return {}

@@ -148,7 +148,7 @@ def _decide(
 ) -> tuple[Labels, Changes]:
     """Make the table from the doubtful images and those that move; returns it and the drops."""
     final, keep = identity.copy(), labels.keep & ~fit.is_doubtful
-    reason = labels.reason.astype(object)
+    reason = np.array(labels.reason, dtype=object)
     merged = labels.keep & (identity != labels.identity)
     reason[merged] = [f"{MERGED} {label}" for label in labels.identity[merged]]
     if moves is not None:

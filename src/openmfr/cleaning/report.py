@@ -302,7 +302,7 @@ def _came_along(result: CleanResult) -> int:
     """Images that are kept, under another number, as their identity was merged."""
     before, after = result.before, result.labels
     is_renumbered = before.identity != after.identity
-    return int((after.keep & is_renumbered & np.char.startswith(after.reason, MERGED)).sum())
+    return int((after.keep & is_renumbered & after.reason.startswith(MERGED)).sum())
 
 
 def _shown(group: Group, drawn: DecisionPictures, most: int) -> list[Html]:

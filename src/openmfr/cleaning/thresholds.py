@@ -227,7 +227,7 @@ def _without_doubt(
 
 def _noise_for(base: Labels, config: CleanConfig) -> NoiseConfig | None:
     """How much to plant; None if there are too few people or images for it."""
-    people, counts = np.unique(base.identity[base.keep], return_counts=True)
+    people, counts = base.kept_counts
     splits = int(_NOISE.splits * (counts >= _NOISE.least_images).sum())
     if splits < _LEAST_DECISIONS or _NOISE.flips * counts.sum() < _LEAST_DECISIONS:
         return None
@@ -253,7 +253,7 @@ class _Try:
 
 def _try_merges(planted: PlantedNoise, candidates: Candidates) -> _Try:
     noisy, truth = planted.noisy, planted.truth
-    correct = noisy.keep & (truth.identity >= 0) & ~np.isin(truth.reason, (OUTLIER, FLIP))
+    correct = noisy.keep & (truth.identity >= 0) & ~truth.reason.isin((OUTLIER, FLIP))
     owner = owners(noisy.identity, truth, correct)
     parts = np.unique(noisy.identity[truth.reason == SPLIT]).size
     is_part = np.zeros(int(noisy.identity.max()) + 1, dtype=np.bool_)

@@ -106,6 +106,8 @@ def _check(store: Store, shard: int) -> Damage | None:
         found = "names or other columns differ: nothing in it can be believed"
         return Damage(file=entry["file"], found=found, images=everything)
     found = f"{lost.size:,} of {len(images):,} images differ from their checksums"
+    if not lost.size:
+        found = "bytes differ that no image and no name is read from"
     return Damage(file=entry["file"], found=found, images=everything[lost])
 
 

@@ -17,9 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openmfr.data.mapped import Named, once_per_machine
 from openmfr.data.store import Store
+from openmfr.data.texts import Texts
 from openmfr.errors import UserError, raise_together
-from openmfr.files import atomic_path, fingerprint
+from openmfr.files import atomic_path, fingerprint, sha256_of_file
 
 FORMAT_VERSION = 1
 #: Two folds of two identities: fewer give no accuracy.
@@ -33,12 +35,13 @@ _VERSION_KEY = b"openmfr.format_version"
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
-StrArray = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labels:
     """One row for each of a store's N images.
+
+    Texts may be given as arrays of strings.
 
     Attributes:
         identity: Who it is, shape (N,), int64, from 0; −1 where nobody knows.
@@ -54,15 +57,17 @@ class Labels:
 
     identity: IntArray
     keep: BoolArray
-    reason: StrArray
+    reason: Texts
     center_score: FloatArray
     is_masked: BoolArray
-    mask_style: StrArray
-    group: StrArray
+    mask_style: Texts
+    group: Texts
     store_fingerprint: str
     parent: str = field(default="")
 
     def __post_init__(self) -> None:
+        for name in _TEXT_COLUMNS:
+            object.__setattr__(self, name, Texts.of(getattr(self, name)))
         for name in _COLUMNS:
             column = getattr(self, name)
             if column.shape != self.identity.shape:
@@ -72,7 +77,8 @@ class Labels:
                     allowed=f"{len(self)} rows, as identity has",
                     next_step="make the table again",
                 )
-            column.setflags(write=False)
+            if isinstance(column, np.ndarray):
+                column.setflags(write=False)
         bad = np.flatnonzero(self.identity < -1)
         if bad.size:
             raise UserError(
@@ -96,11 +102,11 @@ class Labels:
         """Make a first table: everything known is kept, nothing is masked."""
         known = np.array(identity, dtype=np.int64)
         keep = known >= 0
-        nothing = np.broadcast_to(np.array(""), known.shape)
+        nothing = Texts.constant("", len(known))
         return cls(
             identity=known,
             keep=keep,
-            reason=nothing if keep.all() else np.where(keep, "", "unknown identity"),
+            reason=nothing.replaced(~keep, "unknown identity"),
             center_score=np.broadcast_to(np.float32(np.nan), known.shape),
             is_masked=np.zeros(known.shape, dtype=np.bool_),
             mask_style=nothing,
@@ -130,19 +136,29 @@ class Labels:
         columns = [_bytes_of(getattr(self, name)) for name in _COLUMNS]
         return fingerprint(self.store_fingerprint, self.parent, *columns)
 
-    @cached_property
+    @property
     def kept_identities(self) -> IntArray:
         """Identities with at least one kept image, ascending, shape (C,)."""
-        identity = self.identity if self.keep.all() else self.identity[self.keep]
-        if identity.size and identity.max() < 4 * identity.size:  # counting needs no copy to sort
-            return np.flatnonzero(np.bincount(identity))
-        return np.unique(identity)
+        return self.kept_counts[0]
+
+    @cached_property
+    def kept_counts(self) -> tuple[IntArray, IntArray]:
+        """Identities with at least one kept image, ascending, and how many; both of shape (C,)."""
+        largest = int(self.identity.max(initial=-1))
+        if largest >= 4 * len(self):
+            return np.unique(self.identity[self.keep], return_counts=True)
+        counts = np.zeros(largest + 1, dtype=np.int64)  # counting needs no copy to sort
+        for start in range(0, len(self), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            counts += np.bincount(self.identity[part][self.keep[part]], minlength=counts.size)
+        known = np.flatnonzero(counts)
+        return known, counts[known]
 
     def kept(self) -> IntArray:
         """Indices of the kept images, ascending."""
         return np.flatnonzero(self.keep)
 
-    def child(self, **columns: npt.NDArray[Any]) -> Labels:
+    def child(self, **columns: npt.NDArray[Any] | Texts) -> Labels:
         """Make a table that differs in the named columns and names this one as its parent."""
         return replace(self, **columns, parent=self.fingerprint)  # type: ignore[arg-type]
 
@@ -156,9 +172,7 @@ class Labels:
         newly = drop & self.keep
         if not newly.any():
             return self.child()
-        return self.child(
-            keep=self.keep & ~drop, reason=np.where(newly, reason, self.reason).astype(np.str_)
-        )
+        return self.child(keep=self.keep & ~drop, reason=self.reason.replaced(newly, reason))
 
     def hold_out(self, identities: int, *, seed: int, least_images: int = 4) -> Labels:
         """Make a child that sets whole identities aside, with the reason `HELD_OUT`.
@@ -178,7 +192,7 @@ class Labels:
                 allowed="a table without held-out images",
                 next_step="pass the store's own labels.parquet, or hold out 0",
             )
-        known, counts = np.unique(self.identity[self.keep], return_counts=True)
+        known, counts = self.kept_counts
         eligible = known[counts >= least_images]
         most = min(len(eligible), len(known) - 2)
         if not LEAST_HELD_OUT <= identities <= most:
@@ -199,12 +213,12 @@ class Labels:
     @property
     def is_held_out(self) -> BoolArray:
         """Images of identities that `hold_out` set aside, shape (N,), bool."""
-        return np.asarray(self.reason == HELD_OUT)
+        return self.reason == HELD_OUT
 
     def only_held_out(self) -> Labels:
         """Make a child that keeps the held-out images and nothing else."""
-        reason = np.where(self.is_held_out, "", "not held out")
-        return self.child(keep=self.is_held_out, reason=reason.astype(np.str_))
+        reason = Texts.constant("", len(self)).replaced(~self.is_held_out, "not held out")
+        return self.child(keep=self.is_held_out, reason=reason)
 
     def check_store(self, store: Store, *, where: str = "labels") -> None:
         """Refuse a table that describes another store.
@@ -235,6 +249,9 @@ class Labels:
     def read(cls, path: Path | str) -> Labels:
         """Read a table.
 
+        One of millions of rows is mapped from the cache (see `data.mapped`), where the first
+        process of a machine to read it puts its columns: all others share them.
+
         Raises:
             UserError: If the file is missing, no Parquet, or no label table, or columns have other
                 types or gaps; these are named together.
@@ -249,19 +266,22 @@ class Labels:
                 allowed=f"the columns {', '.join(_COLUMNS)}, format version {FORMAT_VERSION}",
                 next_step="make the table again with openmfr ingest",
             )
-        faults: list[UserError] = []
-        columns: dict[str, npt.NDArray[Any]] = {}
-        for name in _COLUMNS:  # one at a time: in Arrow's form, texts take 4 bytes a row each
-            column = _read(path, partial(_column, name))
-            found = _faults(column, name, path)
-            faults += found
-            if not found:
-                columns[name] = _from_arrow(name, column)
-            del column  # what Arrow needed goes back to the system
-            pa.default_memory_pool().release_unused()
-        raise_together(faults)
+        rows, decode = _read(path, pq.read_metadata).num_rows, partial(_decoded, path)
+        is_shared = rows >= _SHARED_ROWS
+        arrays = (
+            once_per_machine(f"labels-{sha256_of_file(Path(path))}", decode)
+            if is_shared
+            else dict(decode())
+        )
+        columns = {
+            name: column if column.ndim else np.broadcast_to(column, rows)
+            for name, column in arrays.items()
+        }
+        for name in _TEXT_COLUMNS:
+            names = columns.pop(f"{name}{_NAMES}")
+            columns[name] = Texts(columns[name], names.tolist())  # type: ignore[assignment]
         return cls(
-            **columns,
+            **columns,  # type: ignore[arg-type]
             store_fingerprint=metadata.get(b"openmfr.store", b"").decode(errors="replace"),
             parent=metadata.get(b"openmfr.parent", b"").decode(errors="replace"),
         )
@@ -317,50 +337,54 @@ def _faults(column: pa.ChunkedArray, name: str, path: Path | str) -> list[UserEr
     return []
 
 
-#: Rows that are texts of Python at one time: 42 million would take 2 GB.
+#: Rows that are worked on at one time, where the whole would need another copy.
 _CHUNK = 2**20
+#: Tables of so many rows are shared by the processes of a machine.
+_SHARED_ROWS = 2**22
+#: The distinct texts of a column, beside the column of their numbers.
+_NAMES = ".names"
 
 
-def _bytes_of(column: npt.NDArray[Any]) -> bytes:
-    if column.dtype.kind != "U":
-        return column.tobytes()
-    if _is_constant(column):
-        return "\0".join([str(column[0])] * column.size).encode()
-    return b"\0".join("\0".join(part.tolist()).encode() for part in _parts(column))
+def _decoded(path: Path | str) -> Iterator[Named]:
+    """Yield the columns of a table's file as arrays; one value for all rows has no dimension."""
+    faults: list[UserError] = []
+    for name in _COLUMNS:  # one at a time: in Arrow's form, texts take 4 bytes a row each
+        column = _read(path, partial(_column, name))
+        found = _faults(column, name, path)
+        faults += found
+        if not found:
+            yield from _from_arrow(name, column)
+        del column  # what Arrow needed goes back to the system
+        pa.default_memory_pool().release_unused()
+    raise_together(faults)
 
 
-def _to_arrow(column: npt.NDArray[Any]) -> pa.Array | pa.ChunkedArray:
-    if column.dtype.kind != "U":
-        return pa.array(column)
-    if _is_constant(column):
-        codes = np.zeros(column.size, dtype=np.int32)
-        return pa.DictionaryArray.from_arrays(codes, [str(column[0])])
-    text = pa.string()
-    parts = [pa.array(part.tolist(), text).dictionary_encode() for part in _parts(column)]
-    return pa.chunked_array(parts, pa.dictionary(pa.int32(), text))
-
-
-def _parts(column: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    return (column[start : start + _CHUNK] for start in range(0, column.size, _CHUNK))
-
-
-def _is_constant(column: npt.NDArray[Any]) -> bool:
-    """Whether one value stands in memory for all rows, as `np.broadcast_to` makes it."""
-    return column.strides == (0,) and column.size > 0
-
-
-def _from_arrow(name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+def _from_arrow(name: str, column: pa.ChunkedArray) -> Iterator[Named]:
     if name not in _TEXT_COLUMNS:
         values: npt.NDArray[Any] = column.to_numpy()
-        if name == "center_score" and values.size and np.isnan(values).all():
-            return np.broadcast_to(values[0], values.shape)
-        return values
+        is_unmeasured = name == "center_score" and values.size > 0 and np.isnan(values).all()
+        yield name, np.array(values[0]) if is_unmeasured else values
+        return
     text = column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
     coded = text.dictionary_encode().unify_dictionaries().combine_chunks()
     if isinstance(coded, pa.ChunkedArray):  # of an empty table
-        return np.empty(0, dtype=np.str_)
-    names = np.array(coded.dictionary.cast(pa.string()).to_pylist(), dtype=np.str_)
-    if names.size == 1:
-        return np.broadcast_to(names[0], (len(coded),))
-    decoded: npt.NDArray[Any] = names[coded.indices.to_numpy()]
-    return decoded
+        names, codes = [], np.empty(0, dtype=np.uint8)
+    else:
+        names, codes = coded.dictionary.cast(pa.string()).to_pylist(), coded.indices.to_numpy()
+    texts = Texts(codes, names)
+    yield f"{name}{_NAMES}", np.array(texts.names, dtype=np.str_)
+    yield name, np.array(texts.codes[0]) if len(names) == 1 else texts.codes
+
+
+def _bytes_of(column: npt.NDArray[Any] | Texts) -> bytes | memoryview:
+    if isinstance(column, np.ndarray):
+        return np.ascontiguousarray(column).view(np.uint8).data
+    if column.is_constant:
+        return (f"{column[0]}\0" * len(column)).encode()[:-1]
+    return b"\0".join("\0".join(part).encode() for part in column.parts())
+
+
+def _to_arrow(column: npt.NDArray[Any] | Texts) -> pa.Array:
+    if isinstance(column, Texts):
+        return pa.DictionaryArray.from_arrays(pa.array(column.codes), list(column.names))
+    return pa.array(column)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmfr.data.labels import Labels
+from openmfr.data.texts import Texts
 from openmfr.errors import UserError, raise_together
 from openmfr.files import check_same_settings, prepare_folder
 
@@ -185,10 +186,8 @@ def plant_noise(
     identity = np.where(moved >= 0, moved, identity)
     kind[(moved >= 0) & (kind == "")] = SPLIT
 
-    truth = labels.child(
-        keep=stays, reason=np.where(kind == "", labels.reason, kind).astype(np.str_)
-    )
-    reason = np.where(keep, "", np.where(is_aside, SET_ASIDE, labels.reason)).astype(np.str_)
+    truth = labels.child(keep=stays, reason=labels.reason.replaced(kind != "", Texts.of(kind)))
+    reason = labels.reason.replaced(is_aside, SET_ASIDE).replaced(keep, "")
     return PlantedNoise(noisy=truth.child(identity=identity, keep=keep, reason=reason), truth=truth)
 
 

@@ -66,7 +66,7 @@ class Stream:
     def __init__(self, images: IntArray, *, seed: int) -> None:
         self.size = images.shape[0]
         # numpy draws the same order for any type of number; an epoch of millions in half the memory
-        self._images = images.astype(_smallest(images))
+        self._images = images.astype(_smallest(images.max(initial=0)))
         self._seed = seed
         self._recent: dict[int, npt.NDArray[np.integer]] = {}
 
@@ -115,10 +115,14 @@ class BalancedStream:
     def __init__(self, images: IntArray, identity: npt.NDArray[np.integer], *, seed: int) -> None:
         self.size = images.shape[0]
         rng = np.random.default_rng([seed, self.size])
-        shuffled = rng.permutation(self.size)
+        shuffled = rng.permutation(np.arange(self.size, dtype=_smallest(self.size)))
         order = shuffled[np.argsort(identity[shuffled], kind="stable")]
-        self._images = images[order].astype(_smallest(images))
-        self._starts = np.flatnonzero(np.diff(identity[order], prepend=identity.min() - 1))
+        del shuffled  # of 42 million images, each of these is a fifth of a gigabyte
+        self._images = images.astype(_smallest(images.max(initial=0)))[order]
+        in_order = identity[order]
+        del order
+        is_first = np.append(True, in_order[1:] != in_order[:-1])
+        self._starts = np.flatnonzero(is_first)
         self._counts = np.diff(np.append(self._starts, self.size))
         self._begin = rng.integers(self._counts)
         self._seed = seed
@@ -214,6 +218,6 @@ def _stand_ins(images: IntArray, identity: IntArray, is_lost: BoolArray) -> IntA
     return found
 
 
-def _smallest(images: IntArray) -> type[np.integer]:
-    """A type of number that holds all of them, of 4 bytes where that is enough."""
-    return np.int32 if images.size == 0 or images.max() <= np.iinfo(np.int32).max else np.int64
+def _smallest(largest: int) -> type[np.integer]:
+    """A type of number that holds all up to this one, of 4 bytes where that is enough."""
+    return np.int32 if largest <= np.iinfo(np.int32).max else np.int64

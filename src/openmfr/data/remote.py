@@ -7,7 +7,7 @@ run, or another process of the first, finds what is there.
 
 Where the storage is and who asks is said as for other S3 programs: `AWS_ENDPOINT_URL`,
 `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, or the files in `~/.aws`.
-`OPENMFR_CACHE` is the cache's folder, `~/.cache/openmfr` by default.
+`data.mapped` says where the cache is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from openmfr.data.mapped import cache_folder
 from openmfr.errors import UserError
 from openmfr.files import atomic_path, read_json, sha256_of_file, write_json
 
@@ -65,7 +66,7 @@ def cached_store(address: str, *, manifest: str, shard_suffix: str) -> Path:
         storage = _storage()
         with storage.open_input_stream(f"{prefix}/{manifest}") as stream:
             content = json.loads(stream.read())
-        folder = _cache() / "stores" / str(content["fingerprint"])
+        folder = cache_folder() / "stores" / str(content["fingerprint"])
         had, has = _copied(folder), dict[str, list[Any]]()
         for entry in storage.get_file_info(fs.FileSelector(prefix, recursive=True)):
             name = entry.path.removeprefix(prefix).strip("/")
@@ -147,11 +148,6 @@ def _copy(storage: Any, where: str, path: Path, *, sha256: str | None = None) ->
                 allowed=f"{sha256}, as the manifest says",
                 next_step="copy the store into the storage again",
             )
-
-
-def _cache() -> Path:
-    named = os.environ.get("OPENMFR_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "openmfr"
 
 
 def _unreachable(address: str, error: Exception) -> UserError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,9 @@ SHARD_SUFFIX = ".arrow"
 #: Column of each image's checksum (CRC-32); stores of earlier versions have none.
 CHECKSUM = "crc32"
 
+#: How addresses begin; a `Path` of one has lost a stroke.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
+
 #: Column of a store whose faces were given masks: the style, null without one.
 MASK_STYLE = "mask_style"
 
@@ -82,6 +86,14 @@ class Store:
         if is_remote(path):
             path = cached_store(str(path), manifest=MANIFEST, shard_suffix=SHARD_SUFFIX)
         self.path = Path(path)
+        if _ADDRESS.match(str(path)):
+            raise UserError(
+                where=str(path),
+                found="an address of another kind of storage",
+                allowed="a folder, or s3://bucket/prefix",
+                next_step="copy the store to a folder, or give the S3-compatible address of the "
+                "storage (AWS_ENDPOINT_URL says where that is)",
+            )
         manifest = read_json(
             self.path / MANIFEST,
             what="store",

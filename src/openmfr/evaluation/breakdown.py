@@ -84,9 +84,9 @@ class Traits:
         is_masked = np.zeros(len(store), dtype=np.bool_)
         if labels is not None:
             is_masked = labels.is_masked
-            masks[MASK_STYLE] = labels.mask_style
+            masks[MASK_STYLE] = np.array(labels.mask_style)
             if (labels.group != "").any():
-                people = {_GROUP: labels.group} | people
+                people = {_GROUP: np.array(labels.group)} | people
         masks |= {name: values for name, values in table.items() if is_of_masks(name)}
         return cls(people=people, masks=_with_unknown(masks, is_masked), asked=tuple(table))
 

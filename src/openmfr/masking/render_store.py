@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
 from openmfr.config import to_dict
 from openmfr.data.labels import Labels
 from openmfr.data.store import MASK_STYLE, Store, encode_jpeg
 from openmfr.data.store_writer import StoreWriter, writing_store
+from openmfr.data.texts import Texts
 from openmfr.masking.augment import Masker
 from openmfr.masking.looks import MASK_COLOUR, MASK_COVERAGE, mask_colour
 from openmfr.run import progress
@@ -83,11 +83,11 @@ def render_store(
         else:
             _write_missing(writer, store, masker, workers)
             rendered = writer.commit(shards=len(store.shards))
-        style = np.array([name or "" for name in rendered.column(MASK_STYLE)], dtype=np.str_)
+        style = Texts.of(name or "" for name in rendered.column(MASK_STYLE))
         table = replace(
             labels.child(
                 is_masked=labels.is_masked | (style != ""),
-                mask_style=np.where(style == "", labels.mask_style, style).astype(np.str_),
+                mask_style=labels.mask_style.replaced(style != "", style),
             ),
             store_fingerprint=rendered.fingerprint,
         )

@@ -113,7 +113,7 @@ class Trainer:
         is_balanced = config.sampling == "identities"  # else half a gigabyte for 42 M images
         self.order = order_of(
             training_images(labels, store),
-            self.identity[labels.kept()] if is_balanced else None,
+            self.identity[labels.keep] if is_balanced else None,
             sampling=config.sampling,
             seed=config.seed,
         )
