@@ -6,31 +6,27 @@ parent's fingerprint; undoing a step is going back to the parent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from openmfr.data.mapped import Named, once_per_machine
+from openmfr.data.labels_file import TEXT_COLUMNS, TYPES, Table, read_table, write_table
 from openmfr.data.store import Store
 from openmfr.data.texts import Texts
-from openmfr.errors import UserError, raise_together
-from openmfr.files import atomic_path, fingerprint, sha256_of_file
+from openmfr.errors import UserError
+from openmfr.files import fingerprint
 
-FORMAT_VERSION = 1
 #: Two folds of two identities: fewer give no accuracy.
 LEAST_HELD_OUT = 4
 #: Reason of images that measure progress instead of training.
 HELD_OUT = "held out"
 #: Reason of images that were found damaged on the disk and set aside.
 DAMAGED = "damaged"
-_VERSION_KEY = b"openmfr.format_version"
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -66,9 +62,9 @@ class Labels:
     parent: str = field(default="")
 
     def __post_init__(self) -> None:
-        for name in _TEXT_COLUMNS:
+        for name in TEXT_COLUMNS:
             object.__setattr__(self, name, Texts.of(getattr(self, name)))
-        for name in _COLUMNS:
+        for name in TYPES:
             column = getattr(self, name)
             if column.shape != self.identity.shape:
                 raise UserError(
@@ -133,7 +129,7 @@ class Labels:
     @cached_property
     def fingerprint(self) -> str:
         """Identifies the table: its columns, its store and its parent."""
-        columns = [_bytes_of(getattr(self, name)) for name in _COLUMNS]
+        columns = [_bytes_of(getattr(self, name)) for name in TYPES]
         return fingerprint(self.store_fingerprint, self.parent, *columns)
 
     @property
@@ -236,14 +232,8 @@ class Labels:
 
     def write(self, path: Path | str) -> None:
         """Write the table as Parquet, atomically."""
-        metadata = {
-            _VERSION_KEY: str(FORMAT_VERSION).encode(),
-            b"openmfr.store": self.store_fingerprint.encode(),
-            b"openmfr.parent": self.parent.encode(),
-        }
-        table = pa.table({name: _to_arrow(getattr(self, name)) for name in _COLUMNS})
-        with atomic_path(Path(path)) as temporary:
-            pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+        columns = {name: getattr(self, name) for name in TYPES}
+        write_table(Path(path), Table(columns, self.store_fingerprint, self.parent))
 
     @classmethod
     def read(cls, path: Path | str) -> Labels:
@@ -256,124 +246,13 @@ class Labels:
             UserError: If the file is missing, no Parquet, or no label table, or columns have other
                 types or gaps; these are named together.
         """
-        schema = _read(path, pq.read_schema)
-        metadata = schema.metadata or {}
-        missing = sorted(set(_COLUMNS) - set(schema.names))
-        if missing or metadata.get(_VERSION_KEY) != str(FORMAT_VERSION).encode():
-            raise UserError(
-                where=str(path),
-                found=f"no column {', '.join(missing)}" if missing else "another format version",
-                allowed=f"the columns {', '.join(_COLUMNS)}, format version {FORMAT_VERSION}",
-                next_step="make the table again with openmfr ingest",
-            )
-        rows, decode = _read(path, pq.read_metadata).num_rows, partial(_decoded, path)
-        is_shared = rows >= _SHARED_ROWS
-        arrays = (
-            once_per_machine(f"labels-{sha256_of_file(Path(path))}", decode)
-            if is_shared
-            else dict(decode())
-        )
-        columns = {
-            name: column if column.ndim else np.broadcast_to(column, rows)
-            for name, column in arrays.items()
-        }
-        for name in _TEXT_COLUMNS:
-            names = columns.pop(f"{name}{_NAMES}")
-            columns[name] = Texts(columns[name], names.tolist())  # type: ignore[assignment]
-        return cls(
-            **columns,  # type: ignore[arg-type]
-            store_fingerprint=metadata.get(b"openmfr.store", b"").decode(errors="replace"),
-            parent=metadata.get(b"openmfr.parent", b"").decode(errors="replace"),
-        )
-
-
-_COLUMNS = tuple(f.name for f in fields(Labels) if f.name not in ("store_fingerprint", "parent"))
-_TEXT_COLUMNS = ("reason", "mask_style", "group")
-_TYPES = {
-    "identity": pa.int64(),
-    "keep": pa.bool_(),
-    "center_score": pa.float32(),
-    "is_masked": pa.bool_(),
-    **dict.fromkeys(_TEXT_COLUMNS, pa.string()),
-}
-
-
-def _column(name: str, path: Path | str) -> pa.ChunkedArray:
-    column = pq.read_table(path, columns=[name]).column(name)
-    column.validate(full=True)  # of texts, that they are texts
-    return column
-
-
-def _read(path: Path | str, how: Callable[[Path | str], Any]) -> Any:
-    try:
-        return how(path)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise UserError(
-            where=str(path),
-            found=f"no readable label table ({type(error).__name__})",
-            allowed="a labels.parquet that openmfr wrote",
-            next_step="check the path; openmfr ingest writes one beside its store",
-        ) from error
-
-
-def _faults(column: pa.ChunkedArray, name: str, path: Path | str) -> list[UserError]:
-    """What another program may have made of a column."""
-    wanted = _TYPES[name]
-    found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    where, next_step = f"{path}, {name}", "make the table again with openmfr ingest"
-    if found not in (wanted, pa.large_string() if wanted == pa.string() else wanted):
-        error = UserError(where=where, found=f"{found}", allowed=f"{wanted}", next_step=next_step)
-        return [error]
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        return [
-            UserError(
-                where=f"{path}, row {row}, {name}",
-                found="nothing",
-                allowed=f"{wanted}",
-                next_step=next_step,
-            )
-        ]
-    return []
+        table = read_table(Path(path))
+        columns: dict[str, Any] = dict(table.columns)
+        return cls(**columns, store_fingerprint=table.store_fingerprint, parent=table.parent)
 
 
 #: Rows that are worked on at one time, where the whole would need another copy.
 _CHUNK = 2**20
-#: Tables of so many rows are shared by the processes of a machine.
-_SHARED_ROWS = 2**22
-#: The distinct texts of a column, beside the column of their numbers.
-_NAMES = ".names"
-
-
-def _decoded(path: Path | str) -> Iterator[Named]:
-    """Yield the columns of a table's file as arrays; one value for all rows has no dimension."""
-    faults: list[UserError] = []
-    for name in _COLUMNS:  # one at a time: in Arrow's form, texts take 4 bytes a row each
-        column = _read(path, partial(_column, name))
-        found = _faults(column, name, path)
-        faults += found
-        if not found:
-            yield from _from_arrow(name, column)
-        del column  # what Arrow needed goes back to the system
-        pa.default_memory_pool().release_unused()
-    raise_together(faults)
-
-
-def _from_arrow(name: str, column: pa.ChunkedArray) -> Iterator[Named]:
-    if name not in _TEXT_COLUMNS:
-        values: npt.NDArray[Any] = column.to_numpy()
-        is_unmeasured = name == "center_score" and values.size > 0 and np.isnan(values).all()
-        yield name, np.array(values[0]) if is_unmeasured else values
-        return
-    text = column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
-    coded = text.dictionary_encode().unify_dictionaries().combine_chunks()
-    if isinstance(coded, pa.ChunkedArray):  # of an empty table
-        names, codes = [], np.empty(0, dtype=np.uint8)
-    else:
-        names, codes = coded.dictionary.cast(pa.string()).to_pylist(), coded.indices.to_numpy()
-    texts = Texts(codes, names)
-    yield f"{name}{_NAMES}", np.array(texts.names, dtype=np.str_)
-    yield name, np.array(texts.codes[0]) if len(names) == 1 else texts.codes
 
 
 def _bytes_of(column: npt.NDArray[Any] | Texts) -> bytes | memoryview:
@@ -382,9 +261,3 @@ def _bytes_of(column: npt.NDArray[Any] | Texts) -> bytes | memoryview:
     if column.is_constant:
         return (f"{column[0]}\0" * len(column)).encode()[:-1]
     return b"\0".join("\0".join(part).encode() for part in column.parts())
-
-
-def _to_arrow(column: npt.NDArray[Any] | Texts) -> pa.Array:
-    if isinstance(column, Texts):
-        return pa.DictionaryArray.from_arrays(pa.array(column.codes), list(column.names))
-    return pa.array(column)

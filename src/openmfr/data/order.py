@@ -22,9 +22,17 @@ from openmfr.errors import UserError
 logger = logging.getLogger(__name__)
 
 BoolArray = npt.NDArray[np.bool_]
+#: Store indices or identities; of 4 bytes each where that is enough.
+Integers = npt.NDArray[np.integer]
 
 #: "images": every image once in each epoch. "identities": every identity equally often.
 Sampling = Literal["images", "identities"]
+
+
+#: Rows that are worked on at one time, where the whole would need another copy.
+_CHUNK = 2**20
+#: Of a number that holds an identity and a place, those for the place.
+_BITS = 32
 
 
 class Draw(NamedTuple):
@@ -63,12 +71,12 @@ class Stream:
         [10, 11, 12]
     """
 
-    def __init__(self, images: IntArray, *, seed: int) -> None:
+    def __init__(self, images: Integers, *, seed: int) -> None:
         self.size = images.shape[0]
         # numpy draws the same order for any type of number; an epoch of millions in half the memory
-        self._images = images.astype(_smallest(images.max(initial=0)))
+        self._images = images.astype(_smallest(images.max(initial=0)), copy=False)
         self._seed = seed
-        self._recent: dict[int, npt.NDArray[np.integer]] = {}
+        self._recent: dict[int, Integers] = {}
 
     def draw(self, position: int, count: int) -> Draw:
         """Return store indices and epochs; epoch e begins at position e · N."""
@@ -85,7 +93,7 @@ class Stream:
         numbers = np.arange(position, position + count) // self.size
         return Draw(images.astype(np.int64), numbers)
 
-    def _epoch(self, epoch: int) -> npt.NDArray[np.integer]:
+    def _epoch(self, epoch: int) -> Integers:
         if epoch in self._recent:
             return self._recent[epoch]
         return np.random.default_rng([self._seed, epoch]).permutation(self._images)
@@ -112,17 +120,23 @@ class BalancedStream:
         3
     """
 
-    def __init__(self, images: IntArray, identity: npt.NDArray[np.integer], *, seed: int) -> None:
+    def __init__(self, images: Integers, identity: Integers, *, seed: int) -> None:
         self.size = images.shape[0]
         rng = np.random.default_rng([seed, self.size])
         shuffled = rng.permutation(np.arange(self.size, dtype=_smallest(self.size)))
-        order = shuffled[np.argsort(identity[shuffled], kind="stable")]
-        del shuffled  # of 42 million images, each of these is a fifth of a gigabyte
-        self._images = images.astype(_smallest(images.max(initial=0)))[order]
-        in_order = identity[order]
-        del order
-        is_first = np.append(True, in_order[1:] != in_order[:-1])
+        # By identity, and then as shuffled: both in one number, which is sorted where it stands.
+        key = identity[shuffled].astype(np.int64)
+        key <<= _BITS
+        for start in range(0, self.size, _CHUNK):
+            key[start : start + _CHUNK] += np.arange(start, min(start + _CHUNK, self.size))
+        key.sort()
+        is_first = np.ones(self.size, dtype=np.bool_)
+        for start in range(1, self.size, _CHUNK):
+            who = key[start - 1 : start + _CHUNK] >> _BITS
+            is_first[start : start + _CHUNK] = who[1:] != who[:-1]
         self._starts = np.flatnonzero(is_first)
+        key &= (1 << _BITS) - 1
+        self._images = images.astype(_smallest(images.max(initial=0)), copy=False)[shuffled[key]]
         self._counts = np.diff(np.append(self._starts, self.size))
         self._begin = rng.integers(self._counts)
         self._seed = seed
@@ -149,7 +163,11 @@ class BalancedStream:
 
 
 def order_of(
-    images: IntArray, identity: npt.NDArray[np.integer] | None, *, sampling: Sampling, seed: int
+    images: Integers,
+    identity: Integers | None,
+    *,
+    sampling: Sampling,
+    seed: int,
 ) -> Stream | BalancedStream:
     """Make the order that a configuration asks for.
 
@@ -165,7 +183,7 @@ def order_of(
     return BalancedStream(images, identity, seed=seed)
 
 
-def training_images(labels: Labels, store: Store) -> IntArray:
+def training_images(labels: Labels, store: Store) -> Integers:
     """Images to train on: those that the table keeps, damaged ones replaced by others.
 
     Each image that was set aside (see `data.damage`) gives its place to a whole one, of the same
@@ -182,7 +200,8 @@ def training_images(labels: Labels, store: Store) -> IntArray:
     Raises:
         UserError: If no whole image is left.
     """
-    images = labels.kept()
+    images: Integers = labels.kept()
+    images = images.astype(_smallest(len(labels)))
     if not store.quarantined.size:
         return images
     is_lost = np.isin(images, store.quarantined)
@@ -204,7 +223,7 @@ def training_images(labels: Labels, store: Store) -> IntArray:
     return images
 
 
-def _stand_ins(images: IntArray, identity: IntArray, is_lost: BoolArray) -> IntArray:
+def _stand_ins(images: Integers, identity: IntArray, is_lost: BoolArray) -> Integers:
     """A whole image for each lost one: of the same identity, or of any."""
     rng = np.random.default_rng(images.size)
     lost_people = identity[is_lost]
@@ -214,7 +233,7 @@ def _stand_ins(images: IntArray, identity: IntArray, is_lost: BoolArray) -> IntA
     has_kin = end > first
     chosen = rng.choice(np.flatnonzero(~is_lost), lost_people.size)
     chosen[has_kin] = kin[rng.integers(first[has_kin], end[has_kin])]
-    found: IntArray = images[chosen]
+    found: Integers = images[chosen]
     return found
 
 
