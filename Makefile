@@ -17,7 +17,7 @@ test: $(VENV)/ready-dev lint types    ## what every commit must pass, under 10 m
 	$(BIN)/pytest -n $(JOBS) -m "not slow"
 
 test-slow: $(VENV)/ready-dev    ## kills, browsers, documented commands, under 40 minutes
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m slow
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m slow --durations 10
 
 test-nightly: $(VENV)/ready-dev    ## the slow tests with many more kills
 	OPENMFR_GALLERY_KILLS=100 OPENMFR_KILLS=100 $(BIN)/pytest -n $(JOBS) --dist loadgroup -m slow

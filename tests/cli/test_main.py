@@ -78,6 +78,8 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
         ),
         ("inspect nothing.txt", "found nothing that openmfr wrote"),
         ("inspect missing", "found nothing;"),
+        ("inspect store/manifest.json", "a file of: store"),
+        ("train tiny_synthetic --store gs://bucket/faces --out run", "allowed: a folder, or s3://"),
         ("inspect store/labels.parquet --check", "allowed: a store"),
         ("inspect store --sheet sheet.png --identities -1", "identities: found -1"),
         ("ingest missing out", "missing"),

@@ -88,12 +88,11 @@ def read_table(path: Path) -> Table:
     read = partial(_read_columns, path, schema, rows)
     is_shared = rows >= _SHARED_ROWS
     found = once_per_machine(f"labels-{sha256_of_file(path)}", read) if is_shared else dict(read())
-    columns: dict[str, Column] = {
-        name: found[name] if found[name].ndim else np.broadcast_to(found[name], rows)
-        for name in TYPES
-    }
-    for name in TEXT_COLUMNS:
-        columns[name] = Texts(np.asarray(columns[name]), found[f"{name}{_NAMES}"].tolist())
+    columns: dict[str, Column] = {}
+    for name in TYPES:
+        whole = found[name] if found[name].ndim else np.broadcast_to(found[name], rows)
+        names = found.get(f"{name}{_NAMES}")
+        columns[name] = np.asarray(whole) if names is None else Texts(whole, names.tolist())
     return Table(
         columns,
         store_fingerprint=metadata.get(_STORE, b"").decode(errors="replace"),
