@@ -11,7 +11,7 @@ from openmfr.report.page import Html
 
 
 class Unit(NamedTuple):
-    """How a number in 0–1 is written.
+    """How a number is written, a rate in 0–1 for example.
 
     Attributes:
         whole: What 1 is written as.

@@ -92,8 +92,10 @@ class ResNet(nn.Module):
     `trunk` is what Table 7 counts: everything up to the last feature map.
 
     Args:
+        width: Channels of the stem; a stage has 4, 8, 16 and 32 times as many.
         groups: Groups of the 3 × 3 convolutions; 32 makes it a ResNeXt.
-        group_width: Channels per group in the first stage, doubled in each later one.
+        group_width: Channels per group in the first stage, doubled in each later one; `width` by
+            default.
         is_squeezed: Whether the blocks weigh their channels (SE-ResNet).
         input_size: Height and width of the input in pixels; the network takes any that is at least
             16, and does not depend on it.
@@ -108,8 +110,9 @@ class ResNet(nn.Module):
     def __init__(
         self,
         *,
+        width: int = 64,
         groups: int = 1,
-        group_width: int = 64,
+        group_width: int | None = None,
         is_squeezed: bool = False,
         input_size: int = 112,  # noqa: ARG002 (every backbone is called with it)
         embedding_dim: int = 512,
@@ -117,20 +120,20 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [
-            nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
-            nn.BatchNorm2d(64),
+            nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1),
         ]
-        in_channels = 64
+        in_channels = width
         for stage, count in enumerate(BLOCKS):
-            out_channels = 64 * EXPANSION * 2**stage
+            out_channels = width * EXPANSION * 2**stage
             for block in range(count):
                 layers.append(
                     Bottleneck(
                         in_channels,
                         out_channels,
-                        inner_channels=groups * group_width * 2**stage,
+                        inner_channels=groups * (group_width or width) * 2**stage,
                         stride=2 if block == 0 and stage > 0 else 1,
                         groups=groups,
                         is_squeezed=is_squeezed,

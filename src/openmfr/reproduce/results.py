@@ -9,7 +9,7 @@ from typing import Any
 from openmfr.errors import UserError
 from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.table_report import Table
-from openmfr.evaluation.wording import PERCENT
+from openmfr.evaluation.wording import PERCENT, Unit, describe
 from openmfr.files import write_json, write_text
 from openmfr.reproduce.experiment import FIGURES, Experiment, Figure
 from openmfr.reproduce.runs import Outcome, Runs
@@ -18,6 +18,7 @@ from openmfr.reproduce.verdicts import Outcomes, average, verdicts
 from openmfr.version import __version__
 
 FORMAT_VERSION = 1
+SECONDS = Unit(1, 0, " CPU s")
 
 
 def run_experiment(
@@ -107,17 +108,20 @@ def tables(experiment: Experiment, outcomes: Outcomes) -> list[Table]:
         for figure in FIGURES
         if any(figure in o.value for trainings in outcomes.values() for o in trainings.values())
     ]
+    printed = [name for name in FIGURES if any(name in a.with_both() for a in experiment.arms)]
+    has_text = any(arm.paper_text for arm in experiment.arms)
     arms: dict[str, list[Measured | str]] = {}
     for arm in experiment.arms:
         trainings = list(outcomes.get(arm.name, {}).values())
-        paper = [_printed(arm.with_both().get(name)) for name in ("masked", "bare", "both")]
-        ours = [average(trainings, figure, outcomes) for figure in shown]
+        said = arm.with_both()
+        paper = [_printed(said.get(name), name) for name in printed] + [arm.paper_text] * has_text
+        ours = [_written(average(trainings, figure, outcomes), figure) for figure in shown]
         arms[arm.name] = [*paper, *ours, str(len(trainings))]
     claims: dict[str, list[Measured | str]] = {
         verdict.claim.says: [
             f"{verdict.claim.better} < {verdict.claim.than}, {verdict.claim.figure}",
-            _printed(verdict.paper),
-            verdict.ours,
+            _printed(verdict.paper, verdict.claim.figure),
+            _written(verdict.ours, verdict.claim.figure),
             verdict.word,
         ]
         for verdict in verdicts(experiment, outcomes)
@@ -127,9 +131,8 @@ def tables(experiment: Experiment, outcomes: Outcomes) -> list[Table]:
             caption=f"{experiment.table}. {experiment.title}: FNMR, less is better",
             header=(
                 "Arm",
-                "paper, masked",
-                "paper, bare",
-                "paper, both",
+                *(f"paper, {figure}" for figure in printed),
+                *(["paper, elsewhere"] * has_text),
                 *(f"ours, {figure}" for figure in shown),
                 "trainings",
             ),
@@ -145,8 +148,14 @@ def tables(experiment: Experiment, outcomes: Outcomes) -> list[Table]:
     ]
 
 
-def _printed(rate: float | None) -> str:
-    return "" if rate is None else f"{100 * rate:.2f} %"
+def _printed(value: float | None, figure: Figure) -> str:
+    if value is None:
+        return ""
+    return f"{value:g} days" if figure == "time" else f"{100 * value:.2f} %"
+
+
+def _written(measured: Measured, figure: Figure) -> Measured | str:
+    return describe(measured, SECONDS) if figure == "time" else measured
 
 
 def _arm(experiment: Experiment, name: str, outcomes: Outcomes) -> Mapping[str, Any]:
@@ -154,6 +163,7 @@ def _arm(experiment: Experiment, name: str, outcomes: Outcomes) -> Mapping[str, 
     figures = {figure for outcome in trainings.values() for figure in outcome.value}
     return {
         "paper": dict(experiment.arm(name).with_both()),
+        "paper_text": experiment.arm(name).paper_text,
         "seeds": {str(seed): outcome.value for seed, outcome in trainings.items()},
         "mean": {
             figure: vars(average(list(trainings.values()), figure, outcomes))

@@ -14,16 +14,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
+from openmfr.cleaning.passes import run_pass
 from openmfr.config import to_dict
 from openmfr.data.ingest import LABELS
 from openmfr.data.labels import Labels
+from openmfr.data.noise import NOISY, NoiseConfig, plant_noise
+from openmfr.embed import embed_store
 from openmfr.errors import Preempted
 from openmfr.files import atomic_path, fingerprint, read_json, write_json
 from openmfr.reproduce.experiment import FIGURES, Arm, Experiment, Figure, both
@@ -36,8 +39,13 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Draws of people behind the intervals.
 REPLICATES: Final = 1_000
+#: What is planted in labels that are to be cleaned: strangers on, and wrong names under, a tenth of
+#: the images, a fifth of the people in two parts.
+NOISE: Final = NoiseConfig()
 _FIGURES_FILE: Final = "figures.npz"
 _SPENT: Final = "spent.json"
+#: CPU seconds in that account: of all, and of training alone.
+_ALL, _TRAINING = "seconds", "training"
 _RUN: Final = "run"
 
 
@@ -85,8 +93,13 @@ class Runs:
         if arm.start_from is not None:
             before = self.folder(experiment, experiment.arm(arm.start_from), seed).name
         recipe = to_dict(replace(arm.config, seed=seed))
-        known = json.dumps([recipe, arm.identities, before], sort_keys=True)
-        return self.out / fingerprint(known, self.sets.training.fingerprint)
+        known: list[Any] = [recipe, arm.identities, before]
+        if arm.is_noisy:
+            known.append(to_dict(NOISE))
+        if arm.cleaned_by is not None:
+            known.append(self.folder(experiment, experiment.arm(arm.cleaned_by), seed).name)
+        text = json.dumps(known, sort_keys=True)
+        return self.out / fingerprint(text, self.sets.training.fingerprint)
 
     def outcome(self, experiment: Experiment, arm: Arm, seed: int) -> Outcome | None:
         """Read what a training reached; None if it is not done."""
@@ -138,19 +151,22 @@ class Runs:
         if arm.start_from is not None:
             before = experiment.arm(arm.start_from)
             start_from = self.folder(experiment, before, seed) / _RUN
-        with _counted(folder):
+        with _counted(folder, _ALL):
             training = Training(
                 config=replace(arm.config, seed=seed),
                 store=self.sets.training.path,
-                labels=self._labels(arm, folder),
+                labels=self._labels(experiment, arm, seed),
                 start_from=start_from,
             )
-            best = training.trainer(folder / _RUN, device=self.device).fit(seconds=seconds)
+            trainer = training.trainer(folder / _RUN, device=self.device)
+            with _counted(folder, _TRAINING):
+                best = trainer.fit(seconds=seconds)
             embedder = CheckpointEmbedder(Checkpoint.open(best), device=self.device)
             results = self.sets.measure(embedder, folder / "embeddings", replicates=self.replicates)
+        spent = read_json(folder / _SPENT, what="account")
         columns: dict[str, npt.ArrayLike] = {
             "sets": self.sets.fingerprint,
-            "seconds": read_json(folder / _SPENT, what="account")["seconds"],
+            "seconds": spent[_ALL],
         }
         value, drawn = dict[Figure, float](), dict[Figure, FloatArray]()
         for name, result in results.items():
@@ -160,6 +176,8 @@ class Runs:
             drawn[name] = result.drawn[:, place].astype(np.float64)
         value["both"] = both(value["masked"], value["bare"])
         drawn["both"] = both(drawn["masked"], drawn["bare"])
+        value["time"] = spent[_TRAINING]
+        drawn["time"] = np.full(self.replicates, value["time"])  # people have no part in it
         for name in value:
             columns |= {f"{name}.value": value[name], f"{name}.drawn": drawn[name]}
         with atomic_path(folder / _FIGURES_FILE) as temporary, temporary.open("wb") as file:
@@ -168,25 +186,47 @@ class Runs:
         assert done is not None
         return done
 
-    def _labels(self, arm: Arm, folder: Path) -> Path:
-        """The labels of a share of the people: the same for all seeds, smaller ones in larger."""
-        path = self.sets.training.path / LABELS
-        if arm.identities == 1:
-            return path
-        labels = Labels.read(path)
-        people = np.random.default_rng(0).permutation(labels.kept_identities)
-        chosen = people[: max(2, round(arm.identities * people.size))]
-        drop = ~np.isin(labels.identity, chosen)
-        labels.without(drop & labels.keep, reason="not in this share").write(folder / LABELS)
-        return folder / LABELS
+    def _labels(self, experiment: Experiment, arm: Arm, seed: int) -> Path:
+        """The labels of an arm: as given, of a share of the people, noisy, or cleaned again."""
+        path, folder = self.sets.training.path / LABELS, self.folder(experiment, arm, seed)
+        if arm.is_noisy:
+            path = self._noisy(Labels.read(path)) / NOISY
+        if arm.cleaned_by is not None:
+            cleaner = self.folder(experiment, experiment.arm(arm.cleaned_by), seed) / _RUN
+            path = self._cleaned(Labels.read(path), cleaner, folder)
+        return path if arm.identities == 1 else _share(path, arm.identities, folder)
+
+    def _noisy(self, labels: Labels) -> Path:
+        """Noise in the labels, the same for all seeds."""
+        folder = self.out / f"noise-{fingerprint(labels.fingerprint, json.dumps(to_dict(NOISE)))}"
+        plant_noise(labels, NOISE).write(folder)
+        return folder
+
+    def _cleaned(self, labels: Labels, cleaner: Path, folder: Path) -> Path:
+        """Clean labels by what a network says of the images."""
+        embedder = CheckpointEmbedder(Checkpoint.open(cleaner), device=self.device)
+        embeddings = embed_store(embedder, self.sets.training, folder / "training-embeddings")
+        run_pass(labels, embeddings, folder / "cleaned", store=self.sets.training)
+        return folder / "cleaned" / LABELS
+
+
+def _share(path: Path, share: float, folder: Path) -> Path:
+    """The labels of a share of the people: the same for all seeds, smaller ones in larger."""
+    labels = Labels.read(path)
+    people = np.random.default_rng(0).permutation(labels.kept_identities)
+    chosen = people[: max(2, round(share * people.size))]
+    drop = ~np.isin(labels.identity, chosen)
+    labels.without(drop & labels.keep, reason="not in this share").write(folder / LABELS)
+    return folder / LABELS
 
 
 @contextmanager
-def _counted(folder: Path) -> Iterator[None]:
+def _counted(folder: Path, what: str) -> Iterator[None]:
     """Add the block's CPU seconds to those of earlier calls, however it ends."""
     begun, path = time.process_time(), folder / _SPENT
-    before = read_json(path, what="account")["seconds"] if path.exists() else 0.0
     try:
         yield
     finally:
-        write_json(path, {"seconds": before + time.process_time() - begun})
+        account = read_json(path, what="account") if path.exists() else {}
+        seconds = account.get(what, 0.0) + time.process_time() - begun
+        write_json(path, {**account, what: seconds})

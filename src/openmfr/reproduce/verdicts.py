@@ -142,6 +142,8 @@ def _measured(value: float, drawn: FloatArray, spread: Spread, variance: float) 
     if not math.isfinite(value) or np.isfinite(drawn).sum() < 2:
         return Measured(value=None, flag="too few impostor pairs for this rate")
     error = math.sqrt(float(np.nanvar(drawn)) + variance)
+    if not error:
+        return Measured(value=value, flag=_ONE_SEED)  # of a time, people say nothing
     reach = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
     flag = "" if spread.freedom else _ONE_SEED
     return Measured(value=value, low=value - reach, high=value + reach, flag=flag)
