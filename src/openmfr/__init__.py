@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from openmfr.data.noise import NoiseConfig, PlantedNoise, plant_noise
     from openmfr.data.store import Store
     from openmfr.data.store_writer import StoreWriter
+    from openmfr.data.texts import Texts
     from openmfr.demo import Demo, run_demo
     from openmfr.deploy.export import ExportConfig, export_checkpoint
     from openmfr.deploy.gallery import Gallery, NewImage, make_gallery, open_gallery
@@ -120,6 +121,7 @@ __all__ = [
     "Store",
     "StoreWriter",
     "StyleWeights",
+    "Texts",
     "TrainConfig",
     "Trainer",
     "Training",
@@ -182,6 +184,7 @@ _NAMES_OF = {
     "openmfr.data.labels": ("Labels",),
     "openmfr.data.store": ("Store",),
     "openmfr.data.store_writer": ("StoreWriter",),
+    "openmfr.data.texts": ("Texts",),
     "openmfr.data.convert": ("convert_from_store", "convert_to_store"),
     "openmfr.demo": ("Demo", "run_demo"),
     "openmfr.deploy.export": ("ExportConfig", "export_checkpoint"),

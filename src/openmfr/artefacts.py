@@ -30,7 +30,7 @@ MARKS = {
 }
 
 #: Kinds of JSON files that are no mark of a folder.
-ALONE = ("reproduction",)
+ALONE = ("architecture", "reproduction")
 #: Lists longer than that are not printed whole.
 _LONG = 12
 
@@ -61,8 +61,6 @@ def kind_of(path: Path) -> str:
         return "model"
     if path.is_file() and _describe_gallery(path):
         return "gallery"
-    if path.is_file() and path.suffix == ".json" and "architecture" in read_json(path, what="file"):
-        return "architecture"
     if find_calibration(path) is not None:
         return "calibration"
     kind = _kind_by_mark(path) or _kind_by_name(path)
@@ -94,7 +92,11 @@ def _kind_by_name(path: Path) -> str:
     """What a JSON file says of itself, where that is a kind that stands alone."""
     if not path.is_file() or path.suffix != ".json":
         return ""
-    kind = read_json(path, what="file").get("kind")
+    try:
+        content = read_json(path, what="file")
+    except UserError:
+        return ""
+    kind = "architecture" if "architecture" in content else content.get("kind")
     return kind if kind in ALONE else ""
 
 

@@ -114,6 +114,13 @@ def test_inspect_describes_stores_labels_and_damage(
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     labels = Labels.read(store.path / "labels.parquet")
     labels.without(labels.identity == 2, reason="outlier").write(tmp_path / "labels.parquet")
+    (tmp_path / "T6.json").write_text(
+        '{"kind": "reproduction", "seeds": [%s]}' % ", ".join("123" * 9)
+    )
+    assert main(["inspect", str(tmp_path / "T6.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "reproduction" in shown
+    assert "[1, 2, 3, …, 3], 27 values" in shown
     assert main(["inspect", str(tmp_path / "labels.parquet")]) == 0
     shown = capsys.readouterr().out
     assert "20 of 5 identities" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from toys import make_store
 
 from openmfr.data.labels import HELD_OUT, Labels
+from openmfr.data.labels_file import TYPES
 from openmfr.data.store import Store, encode_jpeg
 from openmfr.data.store_writer import StoreWriter
 from openmfr.errors import UserError
@@ -49,6 +51,29 @@ def test_a_table_survives_its_file(labels: Labels, tmp_path: Path) -> None:
     assert read.fingerprint == changed.fingerprint
     assert set(read.reason[read.identity == 3]) == {"blurred"}
     assert read.parent == labels.fingerprint
+
+
+def test_a_long_table_is_that_of_its_parts(
+    labels: Labels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables of millions of rows are read, counted and identified a million rows at a time."""
+    rows = np.arange(len(labels))
+    changed = labels.without(rows % 3 == 1, reason="twice").without(rows == 20, reason="blurred")
+    changed.write(tmp_path / "labels.parquet")
+    whole = changed.fingerprint, *(column.tolist() for column in changed.kept_counts)
+    for module in ("labels", "labels_file", "texts"):
+        monkeypatch.setattr(f"openmfr.data.{module}._CHUNK", 7)
+    read = Labels.read(tmp_path / "labels.parquet")
+    assert (read.fingerprint, *(column.tolist() for column in read.kept_counts)) == whole
+    assert read.identity.tolist() == changed.identity.tolist()
+    assert read.reason.tolist() == changed.reason.tolist()
+
+
+def test_an_empty_table_survives_its_file(labels: Labels, tmp_path: Path) -> None:
+    columns = {name: getattr(labels, name)[:0] for name in TYPES}
+    empty = replace(labels, **columns)
+    empty.write(tmp_path / "labels.parquet")
+    assert Labels.read(tmp_path / "labels.parquet").fingerprint == empty.fingerprint
 
 
 def test_columns_cannot_be_edited(labels: Labels) -> None:

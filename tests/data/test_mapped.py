@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,28 +100,70 @@ def numbers() -> Iterator[Named]:
     yield "numbers", np.arange(5)
 
 
-def test_what_fails_half_way_is_made_again(cache: Path) -> None:
+def test_what_fails_half_way_is_said_once_and_made_again(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = []
+
     def failing() -> Iterator[Named]:
+        calls.append(1)
         yield from numbers()
         raise UserError(where="labels", found="a gap", allowed="none", next_step="fill it")
 
     with pytest.raises(UserError):
         once_per_machine("key", failing)
+    assert (len(calls), caplog.text) == (1, "")
     assert not [*(cache / "arrays").iterdir()]
     assert once_per_machine("key", numbers)["numbers"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_copy_cut_short_is_not_believed(cache: Path) -> None:
-    once_per_machine("key", numbers)
-    file = cache / "arrays" / "key" / "numbers.npy"
+def cut_short(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-8])
-    assert once_per_machine("key", numbers)["numbers"].tolist() == [0, 1, 2, 3, 4]
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut_short, emptied, Path.unlink])
+@pytest.mark.parametrize("name", ["numbers.npy", "arrays.json"])
+def test_a_copy_that_is_not_whole_is_made_again(
+    cache: Path, damage: Callable[[Path], None], name: str
+) -> None:
+    once_per_machine("key", numbers)
+    damage(cache / "arrays" / "key" / name)
+    found = once_per_machine("key", numbers)["numbers"]
+    assert (found.tolist(), type(found)) == ([0, 1, 2, 3, 4], np.memmap)
 
 
 def test_what_nobody_asks_for_is_deleted_in_time(cache: Path) -> None:
-    for key in ("old", "recent"):
+    for key in ("old", "recent", "asked for"):
         once_per_machine(key, numbers)
+    (cache / "arrays" / "a file of somebody").touch()
     month_ago = time.time() - 30 * 24 * 3600
-    os.utime(cache / "arrays" / "old", (month_ago, month_ago))
+    for key in ("old", "asked for"):
+        os.utime(cache / "arrays" / key, (month_ago, month_ago))
+    once_per_machine("asked for", numbers)
     once_per_machine("new", numbers)
-    assert {path.name for path in (cache / "arrays").iterdir()} == {"recent", "new"}
+    left = {path.name for path in (cache / "arrays").iterdir() if path.is_dir()}
+    assert left == {"recent", "asked for", "new"}
+
+
+def test_a_table_put_in_place_while_another_is_read_is_not_taken_for_it(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its checksum and its columns, say while another process holds the lock."""
+    first = table.read_bytes()
+    before = Labels.read(table)
+    before.without(before.identity == 5, reason="twice").write(tmp_path / "second.parquet")
+    monkeypatch.setenv("OPENMFR_CACHE", str(tmp_path / "another"))
+
+    def replaced(key: str, make: Callable[[], Iterator[Named]]) -> dict[str, Any]:
+        (tmp_path / "second.parquet").replace(table)
+        return once_per_machine(key, make)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(openmfr.data.labels_file, "once_per_machine", replaced)
+        assert Labels.read(table).fingerprint == before.fingerprint
+    table.write_bytes(first)
+    assert Labels.read(table).fingerprint == before.fingerprint

@@ -126,3 +126,11 @@ def test_a_store_without_a_whole_image_cannot_be_trained_on(tmp_path: Path) -> N
     quarantine(store, find_damage(store, workers=1))
     with pytest.raises(UserError, match="damaged images only"):
         training_images(Labels.from_identity([0, 0, 1, 1], store=store), Store(store.path))
+
+
+def test_an_order_is_that_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = [5, 1, 7, 3, 2, 9]
+    whole = balanced(counts)[0].draw(0, 80)
+    monkeypatch.setattr("openmfr.data.order._CHUNK", 4)
+    parts = balanced(counts)[0].draw(0, 80)
+    assert np.array_equal(parts.images, whole.images)

@@ -22,6 +22,7 @@ from openmfr.cleaning.relabel import Moves
 from openmfr.cleaning.stages import Fit, fit_images, propose_merges, propose_moves
 from openmfr.cleaning.thresholds import Curve, choose_moves, search_merges
 from openmfr.data.labels import Labels
+from openmfr.data.texts import Texts
 from openmfr.errors import UserError
 
 if TYPE_CHECKING:
@@ -167,9 +168,9 @@ def _decide(
     _thin(embedding, final, keep, reason, score, config, spared)
     if not keep.any():
         raise _nothing_left(fit)
-    text = reason.astype(np.str_)
+    texts = Texts.of(reason)
     table = labels.child(
-        identity=final, keep=keep, reason=text, center_score=score.astype(np.float32)
+        identity=final, keep=keep, reason=texts, center_score=score.astype(np.float32)
     )
     rows = np.flatnonzero(labels.keep & ~keep)
     return table, Changes(
@@ -179,7 +180,7 @@ def _decide(
         after=np.full(rows.size, -1),
         score=score[rows].astype(np.float64),
         threshold=threshold[rows],
-        reason=text[rows],
+        reason=np.array(texts[rows]),
     )
 
 

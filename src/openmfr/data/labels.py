@@ -144,8 +144,9 @@ class Labels:
         if largest >= 4 * len(self):
             return np.unique(self.identity[self.keep], return_counts=True)
         counts = np.zeros(largest + 1, dtype=np.int64)  # counting needs no copy to sort
-        for start in range(0, len(self), _CHUNK):
-            part = slice(start, start + _CHUNK)
+        step = max(_CHUNK, counts.size)  # each step adds to all counts
+        for start in range(0, len(self), step):
+            part = slice(start, start + step)
             counts += np.bincount(self.identity[part][self.keep[part]], minlength=counts.size)
         known = np.flatnonzero(counts)
         return known, counts[known]

@@ -6,9 +6,12 @@ Arrow's form. The processes of a machine share what the first of them has read (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +23,7 @@ import pyarrow.parquet as pq
 from openmfr.data.mapped import Named, once_per_machine
 from openmfr.data.texts import Texts
 from openmfr.errors import UserError, raise_together
-from openmfr.files import atomic_path, sha256_of_file
+from openmfr.files import atomic_path
 
 FORMAT_VERSION = 1
 _VERSION, _STORE, _PARENT = b"openmfr.format_version", b"openmfr.store", b"openmfr.parent"
@@ -43,7 +46,9 @@ Column = npt.NDArray[Any] | Texts
 _CHUNK = 2**20
 #: Tables of so many rows are shared by the processes of a machine.
 _SHARED_ROWS = 2**22
-#: The distinct texts of a column, beside the column of their numbers.
+#: How columns lie in the cache; copies of another layout are not looked at.
+_LAYOUT = "v1"
+#: The distinct texts of a column, as JSON, beside the column of their numbers.
 _NAMES = ".names"
 
 
@@ -74,8 +79,14 @@ def read_table(path: Path) -> Table:
         UserError: If the file is missing, no Parquet, or no label table, or columns have other
             types or gaps; these are named together.
     """
-    with _readable(path):
-        schema, rows = pq.read_schema(path), pq.read_metadata(path).num_rows
+    # Opened once: another table may be put in its place at any time.
+    with _readable(path), path.open("rb") as file:
+        return _read_open(path, file)
+
+
+def _read_open(path: Path, file: BufferedReader) -> Table:
+    with pq.ParquetFile(file) as parquet:
+        schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     metadata = schema.metadata or {}
     missing = sorted(TYPES.keys() - set(schema.names))
     if missing or metadata.get(_VERSION) != str(FORMAT_VERSION).encode():
@@ -85,14 +96,18 @@ def read_table(path: Path) -> Table:
             allowed=f"the columns {', '.join(TYPES)}, format version {FORMAT_VERSION}",
             next_step="make the table again with openmfr ingest",
         )
-    read = partial(_read_columns, path, schema, rows)
-    is_shared = rows >= _SHARED_ROWS
-    found = once_per_machine(f"labels-{sha256_of_file(path)}", read) if is_shared else dict(read())
+    read = partial(_read_columns, path, file, schema, rows)
+    if rows >= _SHARED_ROWS:
+        file.seek(0)
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        found = once_per_machine(f"labels-{_LAYOUT}-{checksum}", read)
+    else:
+        found = dict(read())
     columns: dict[str, Column] = {}
     for name in TYPES:
         whole = found[name] if found[name].ndim else np.broadcast_to(found[name], rows)
-        names = found.get(f"{name}{_NAMES}")
-        columns[name] = np.asarray(whole) if names is None else Texts(whole, names.tolist())
+        is_text = name in TEXT_COLUMNS
+        columns[name] = Texts(whole, _names_of(found, name)) if is_text else np.asarray(whole)
     return Table(
         columns,
         store_fingerprint=metadata.get(_STORE, b"").decode(errors="replace"),
@@ -104,6 +119,8 @@ def read_table(path: Path) -> Table:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except (OSError, pa.ArrowException, ValueError) as error:
         raise UserError(
             where=str(path),
@@ -113,39 +130,52 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_columns(path: Path, schema: pa.Schema, rows: int) -> Iterator[Named]:
+def _read_columns(
+    path: Path, file: BufferedReader, schema: pa.Schema, rows: int
+) -> Iterator[Named]:
     """Yield each column as an array; one value for all rows has no dimension."""
-    told = (_fault(path, name, schema.field(name).type) for name in TYPES)
-    faults = [fault for fault in told if fault is not None]
-    for name, kind in TYPES.items() if not faults else ():
+    faults: list[UserError] = []
+    for name, kind in TYPES.items():
+        fault = _fault(path, name, schema.field(name).type)
+        if fault is not None:
+            faults.append(fault)
+            continue
+        parts = _parts(path, file, name, faults)
         if name in TEXT_COLUMNS:
-            texts = _read_texts(path, name, rows, faults)
+            texts = _texts_of(parts, rows)
             is_constant = rows > 0 and len(texts.names) == 1
-            yield f"{name}{_NAMES}", np.array(texts.names, dtype=np.str_)
+            yield f"{name}{_NAMES}", np.frombuffer(json.dumps(texts.names).encode(), np.uint8)
             yield name, np.array(texts.codes[0]) if is_constant else texts.codes
             continue
         values = np.empty(rows, dtype=kind.to_pandas_dtype())
-        for start, part in _parts(path, name, faults):
+        for start, part in parts:
             values[start : start + len(part)] = part.to_numpy(zero_copy_only=False)
         is_unmeasured = name == "center_score" and rows > 0 and np.isnan(values).all()
         yield name, np.array(values[0]) if is_unmeasured else values
     raise_together(faults)
 
 
-def _read_texts(path: Path, name: str, rows: int, faults: list[UserError]) -> Texts:
+def _names_of(found: Mapping[str, npt.NDArray[Any]], name: str) -> list[str]:
+    names: list[str] = json.loads(found[f"{name}{_NAMES}"].tobytes())
+    return names
+
+
+def _texts_of(parts: Iterable[tuple[int, pa.Array]], rows: int) -> Texts:
     codes, place = np.zeros(rows, dtype=np.int32), dict[str, int]()
-    for start, part in _parts(path, name, faults):
+    for start, part in parts:
         coded = part if pa.types.is_dictionary(part.type) else part.dictionary_encode()
         own = [place.setdefault(text, len(place)) for text in coded.dictionary.to_pylist()]
         codes[start : start + len(part)] = np.array(own)[coded.indices.to_numpy()]
-    return Texts(codes, place)
+    return Texts(codes, place or [""])
 
 
-def _parts(path: Path, name: str, faults: list[UserError]) -> Iterator[tuple[int, pa.Array]]:
+def _parts(
+    path: Path, file: BufferedReader, name: str, faults: list[UserError]
+) -> Iterator[tuple[int, pa.Array]]:
     """Parts of a column, each with its first row; a gap ends them and is one more fault."""
     start = 0
-    with _readable(path), pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_CHUNK, columns=[name]):
+    with _readable(path), pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(batch_size=_CHUNK, columns=[name]):
             part = batch.column(0)
             part.validate(full=True)  # of texts, that they are texts
             if part.null_count:
@@ -176,5 +206,7 @@ def _no_column(where: str, found: str, wanted: pa.DataType) -> UserError:
 
 def _to_arrow(column: Column) -> pa.Array:
     if isinstance(column, Texts):
-        return pa.DictionaryArray.from_arrays(pa.array(column.codes), list(column.names))
+        return pa.DictionaryArray.from_arrays(
+            pa.array(column.codes), pa.array(column.names, pa.string())
+        )
     return pa.array(column)

@@ -108,7 +108,7 @@ class BalancedStream:
 
     Args:
         images: Store indices of the training images, shape (N,).
-        identity: Whose turn each is, shape (N,).
+        identity: Whose turn each is, shape (N,), below 2³¹.
         seed: Two streams with one seed have one order.
 
     Attributes:
@@ -122,6 +122,8 @@ class BalancedStream:
 
     def __init__(self, images: Integers, identity: Integers, *, seed: int) -> None:
         self.size = images.shape[0]
+        if identity.max(initial=0) >= 1 << (63 - _BITS):
+            raise ValueError(f"identity {identity.max()}: number them from 0")
         rng = np.random.default_rng([seed, self.size])
         shuffled = rng.permutation(np.arange(self.size, dtype=_smallest(self.size)))
         # By identity, and then as shuffled: both in one number, which is sorted where it stands.

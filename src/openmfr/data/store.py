@@ -53,8 +53,8 @@ SHARD_SUFFIX = ".arrow"
 #: Column of each image's checksum (CRC-32); stores of earlier versions have none.
 CHECKSUM = "crc32"
 
-#: How addresses begin; a `Path` of one has lost a stroke.
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
+#: How addresses begin; a `Path` of one has lost a slash.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 #: Column of a store whose faces were given masks: the style, null without one.
 MASK_STYLE = "mask_style"
@@ -90,7 +90,7 @@ class Store:
             raise UserError(
                 where=str(path),
                 found="an address of another kind of storage",
-                allowed="a folder, or s3://bucket/prefix",
+                allowed="a folder, or s3://bucket/prefix as a text",
                 next_step="copy the store to a folder, or give the S3-compatible address of the "
                 "storage (AWS_ENDPOINT_URL says where that is)",
             )

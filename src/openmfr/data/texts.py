@@ -23,11 +23,14 @@ class Texts:
     """One text for each of N rows; immutable.
 
     Where numpy wants an array, it becomes one of strings. Compared with a text, it says for each
-    row whether it is that one.
+    row whether it is that one; compared with N texts, whether it is its own.
 
     Args:
         codes: For each row the place of its text, shape (N,), from 0.
         names: The texts.
+
+    Raises:
+        ValueError: If a number has no text.
 
     Example:
         >>> reason = Texts.of(["", "blurred", ""])
@@ -42,7 +45,10 @@ class Texts:
     def __init__(self, codes: npt.NDArray[np.integer], names: Iterable[str]) -> None:
         self.names = tuple(names)
         smallest = np.min_scalar_type(max(len(self.names) - 1, 0))
-        self.codes = codes if codes.dtype == smallest else codes.astype(smallest)
+        looked_at = codes[:1] if codes.strides == (0,) else codes  # one value for all rows
+        if codes.size and not 0 <= looked_at.min() <= looked_at.max() < len(self.names):
+            raise ValueError(f"numbers of texts outside 0 to {len(self.names) - 1}")
+        self.codes = codes.view() if codes.dtype == smallest else codes.astype(smallest)
         self.codes.setflags(write=False)
 
     @classmethod
@@ -51,9 +57,10 @@ class Texts:
         if isinstance(values, Texts):
             return values
         place: dict[str, int] = {}
-        listed = values.tolist() if isinstance(values, np.ndarray) else values
-        codes = [place.setdefault(str(value), len(place)) for value in listed]
-        return cls(np.array(codes, dtype=np.int64), place)
+        listed = _listed(values) if isinstance(values, np.ndarray) else values
+        numbers = (place.setdefault(str(value), len(place)) for value in listed)
+        codes = np.fromiter(numbers, dtype=np.int32)
+        return cls(codes, place or [""])
 
     @classmethod
     def constant(cls, value: str, rows: int) -> Texts:
@@ -84,13 +91,15 @@ class Texts:
         chosen = self.codes[rows]
         return Texts(chosen, self.names) if np.ndim(chosen) else self.names[int(chosen)]
 
-    def __eq__(self, text: object) -> BoolArray:  # type: ignore[override]
-        return self.isin([text])
+    def __eq__(self, other: object) -> BoolArray:  # type: ignore[override]
+        if isinstance(other, str):
+            return self.isin([other])
+        return np.asarray(np.array(self) == np.asarray(other))
 
-    def __ne__(self, text: object) -> BoolArray:  # type: ignore[override]
-        return ~self.isin([text])
+    def __ne__(self, other: object) -> BoolArray:  # type: ignore[override]
+        return ~(self == other)
 
-    def isin(self, texts: Iterable[object]) -> BoolArray:
+    def isin(self, texts: Iterable[str]) -> BoolArray:
         """Whether each row is one of some texts, shape (N,), bool."""
         wanted = {*texts}
         return self._where([name in wanted for name in self.names])
@@ -110,7 +119,12 @@ class Texts:
         Args:
             rows: Where, shape (N,).
             text: One for all of them, or one for each of the N rows.
+
+        Raises:
+            ValueError: If the shapes differ, or `rows` does not say true or false.
         """
+        if rows.shape != self.shape or rows.dtype != np.bool_:
+            raise ValueError(f"rows of shape {rows.shape}, {rows.dtype}: {self.shape}, bool")
         other = Texts.constant(text, len(self)) if isinstance(text, str) else text
         place = {
             name: number for number, name in enumerate(dict.fromkeys(self.names + other.names))
@@ -130,11 +144,17 @@ class Texts:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("texts are kept as numbers: an array of strings is always a copy")
-        return np.array(self.names or [""], dtype=dtype or np.str_)[self.codes]
+        return np.array(self.names, dtype=dtype or np.str_)[self.codes]
 
     def __repr__(self) -> str:
         return f"Texts({len(self)} rows, {self.names})"
 
     def _where(self, is_wanted: list[bool]) -> BoolArray:
-        found: BoolArray = np.array(is_wanted or [False])[self.codes]
+        found: BoolArray = np.array(is_wanted)[self.codes]
         return found
+
+
+def _listed(values: StrArray) -> Iterator[str]:
+    """The strings of an array, a million at a time: all at once, they take gigabytes."""
+    for start in range(0, len(values), _CHUNK):
+        yield from values[start : start + _CHUNK].tolist()
