@@ -11,6 +11,7 @@ from toys import make_store
 
 from openmfr.cli.main import VERBS, main
 from openmfr.data.labels import Labels
+from openmfr.files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +115,7 @@ def test_inspect_describes_stores_labels_and_damage(
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     labels = Labels.read(store.path / "labels.parquet")
     labels.without(labels.identity == 2, reason="outlier").write(tmp_path / "labels.parquet")
-    (tmp_path / "T6.json").write_text(
-        '{"kind": "reproduction", "seeds": [%s]}' % ", ".join("123" * 9)
-    )
+    write_json(tmp_path / "T6.json", {"kind": "reproduction", "seeds": [1, 2, 3] * 9})
     assert main(["inspect", str(tmp_path / "T6.json")]) == 0
     shown = capsys.readouterr().out
     assert "reproduction" in shown
