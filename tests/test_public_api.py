@@ -18,11 +18,11 @@ PUBLIC = """
     Masker NewImage NoiseConfig OnnxModel OptimizerConfig PairList Pixels PlantedNoise Recognizer
     ScheduleConfig Store StoreWriter StyleWeights Texts TrainConfig Trainer Training Traits
     UserError VerificationProtocol VerificationResult Wear __version__ align_face break_down
-    build_backbone calibrate choose_device clean convert_from_store convert_to_store draw_wear embed_store
-    evaluate export_checkpoint find_changes find_faces fit_geometry fuse ingest judge
-    load_definition load_recipe make_gallery mask_photo measure measure_difference
-    measure_latency open_gallery plant_noise read_pairs render_mask render_store run_demo
-    sample_pairs synthesise write_verification_report
+    build_backbone calibrate choose_device clean convert_from_store convert_to_store draw_wear
+    embed_store evaluate export_checkpoint find_changes find_faces fit_geometry fuse ingest judge
+    load_definition load_recipe make_gallery mask_photo measure measure_difference measure_latency
+    open_gallery plant_noise read_pairs render_mask render_store run_demo sample_pairs synthesise
+    write_verification_report
 """
 
 
