@@ -36,5 +36,5 @@ def test_our_row_says_what_it_was_measured_on_and_keeps_its_flag() -> None:
 
 
 def test_an_unknown_column_is_refused() -> None:
-    with pytest.raises(UserError, match="SFR Wild"):
+    with pytest.raises(UserError, match="SFR-Wild"):
         TABLES["2"].beside({"ours": {"SFR wild": Measured(value=0.1)}}, measured_on="x")

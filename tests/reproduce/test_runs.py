@@ -18,7 +18,7 @@ from openmfr.errors import UserError
 from openmfr.masking.config import MaskConfig
 from openmfr.models import build_backbone, count
 from openmfr.recipes import masked_finetune, tiny_synthetic
-from openmfr.reproduce.experiment import Arm, Claim, Experiment, Figure
+from openmfr.reproduce.experiment import Arm, Claim, Experiment, Figure, TrackTable
 from openmfr.reproduce.networks import MACS
 from openmfr.reproduce.results import run_experiment
 from openmfr.reproduce.runs import Outcome, Runs
@@ -157,6 +157,27 @@ def test_how_long_a_training_took_needs_several_to_be_compared(sets: Sets, tmp_p
     (two,) = verdicts(toy, run_experiment(toy, runs, tmp_path, seeds=2))
     assert two.ours.low is not None
     assert "CPU s" in (tmp_path / "T0.md").read_text()
+
+
+@pytest.mark.parametrize(("track", "column"), [("1", "Mask"), ("2", "MFR-All")])
+def test_a_table_of_the_challenge_has_our_row_below_the_published_ones(
+    sets: Sets, tmp_path: Path, track: TrackTable, column: str
+) -> None:
+    toy = Experiment(
+        table=f"T{track}",
+        title="toy",
+        arms=(Arm(name="final", config=recipe()),),
+        claims=(),
+        track=track,
+    )
+    run_experiment(toy, Runs(sets, tmp_path / "runs", replicates=5), tmp_path, seeds=1)
+    page = (tmp_path / f"T{track}.md").read_text()
+    assert page.index("SenseTime") < page.index("| final, seed 0")
+    assert "trained on 144" in page
+    found = json.loads((tmp_path / f"T{track}.json").read_text())["track"]["final, seed 0"]
+    part = found["parts"][column]
+    # Three of each person's six images wear masks, and no photo meets itself.
+    assert part["genuine_pairs"] == 12 * 3 * 3
 
 
 @pytest.mark.parametrize("table", ["T7", "T8"])

@@ -215,11 +215,7 @@ def evaluate_track(
     results = {
         model: track.measure(array, identity, options, keep=keep) for model, array in arrays.items()
     }
-    ours = {
-        model: {name.replace("-", " ", 1) if table == "2" else name: value
-                for name, value in result.values.items()}
-        for model, result in results.items()
-    }  # fmt: skip
+    ours = {model: result.values for model, result in results.items()}
     say_all_pairs(
         {model: result.parts for model, result in results.items()},
         images_store,

@@ -168,12 +168,12 @@ TABLES: Final[Mapping[str, PublishedTable]] = {
     "2": PublishedTable(
         title="Table 2: WebFace260M track, FNMR at FMR 1e-5",
         columns=(
-            "MFR All",
-            "MFR Wild",
-            "MFR Controlled",
-            "SFR All",
-            "SFR Wild",
-            "SFR Controlled",
+            "MFR-All",
+            "MFR-Wild",
+            "MFR-Controlled",
+            "SFR-All",
+            "SFR-Wild",
+            "SFR-Controlled",
         ),
         is_percent=False,
         rows=(

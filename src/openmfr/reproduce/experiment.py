@@ -22,6 +22,8 @@ from openmfr.train import TrainConfig
 #: training took: CPU seconds; in the paper, days. Of all of them less is better.
 Figure = Literal["masked", "bare", "both", "really masked", "time"]
 FIGURES: Final[tuple[Figure, ...]] = get_args(Figure)
+#: Table 1 has the InsightFace track, Table 2 WebFace260M's.
+TrackTable = Literal["1", "2"]
 Number = TypeVar("Number", float, npt.NDArray[np.float64])
 
 #: Share of the masked faces in "both".
@@ -106,6 +108,7 @@ class Experiment:
         arms: What is trained; an arm that others need stands before them.
         claims: What the paper says of them.
         notes: What a reader must know: where the paper contradicts itself, what we changed.
+        track: The table of the challenge whose published rows its arms stand beside, if any.
 
     Raises:
         UserError: If names are not unique, or one is used that no arm before it has.
@@ -116,6 +119,7 @@ class Experiment:
     arms: tuple[Arm, ...]
     claims: tuple[Claim, ...]
     notes: tuple[str, ...] = ()
+    track: TrackTable | None = None
 
     def __post_init__(self) -> None:
         known: list[str] = []

@@ -8,12 +8,14 @@ from typing import Any
 
 from openmfr.errors import UserError
 from openmfr.evaluation.intervals import Measured
+from openmfr.evaluation.protocols.tracks import TrackResult
 from openmfr.evaluation.table_report import Table
 from openmfr.evaluation.wording import PERCENT, Unit, describe
 from openmfr.files import write_json, write_text
 from openmfr.reproduce.experiment import FIGURES, Experiment, Figure
-from openmfr.reproduce.runs import Outcome, Runs
+from openmfr.reproduce.runs import EMBEDDINGS, Outcome, Runs
 from openmfr.reproduce.sets import Sets
+from openmfr.reproduce.tracks import beside_published, measure_track
 from openmfr.reproduce.verdicts import Outcomes, average, verdicts
 from openmfr.version import __version__
 
@@ -57,25 +59,26 @@ def run_experiment(
     outcomes: dict[str, dict[int, Outcome]] = {}
     for arm, seed, outcome in runs.go(experiment, seeds=seeds, minutes=minutes):
         outcomes.setdefault(arm.name, {})[seed] = outcome
-        write_results(experiment, outcomes, runs.sets, out, command=command)
+        write_results(experiment, outcomes, runs, out, command=command)
     return outcomes
 
 
 def write_results(
-    experiment: Experiment, outcomes: Outcomes, sets: Sets, out: Path, *, command: str
+    experiment: Experiment, outcomes: Outcomes, runs: Runs, out: Path, *, command: str
 ) -> Path:
     """Write `T6.json` and `T6.md`.
 
     Args:
         experiment: What was trained.
         outcomes: What came out so far.
-        sets: What it was trained and measured on.
+        runs: On which images, and where trainings stand.
         out: Folder for both.
         command: What repeats it.
 
     Returns:
         Path of the page.
     """
+    sets, tracks = runs.sets, _tracks(experiment, outcomes, runs)
     content = {
         "format_version": FORMAT_VERSION,
         "kind": "reproduction",
@@ -88,11 +91,12 @@ def write_results(
         "cpu_hours": cpu_hours(outcomes),
         "arms": {arm.name: _arm(experiment, arm.name, outcomes) for arm in experiment.arms},
         "claims": [verdict.to_json() for verdict in verdicts(experiment, outcomes)],
+        "track": {name: result.to_json() for name, result in tracks.items()},
         "notes": list(experiment.notes),
     }
     write_json(out / f"{experiment.table}.json", content)
     page = out / f"{experiment.table}.md"
-    write_text(page, _page(experiment, outcomes, sets, command))
+    write_text(page, _page(experiment, outcomes, sets, tracks, command))
     return page
 
 
@@ -172,9 +176,34 @@ def _arm(experiment: Experiment, name: str, outcomes: Outcomes) -> Mapping[str, 
     }
 
 
-def _page(experiment: Experiment, outcomes: Outcomes, sets: Sets, command: str) -> str:
+def _tracks(experiment: Experiment, outcomes: Outcomes, runs: Runs) -> Mapping[str, TrackResult]:
+    """Each training in the form of the challenge's track, where the table is one's."""
+    if experiment.track is None:
+        return {}
+    return {
+        f"{arm.name}, seed {seed}": measure_track(
+            experiment.track, runs.sets, runs.folder(experiment, arm, seed) / EMBEDDINGS
+        )
+        for arm in experiment.arms
+        for seed in outcomes.get(arm.name, {})
+    }
+
+
+def _page(
+    experiment: Experiment,
+    outcomes: Outcomes,
+    sets: Sets,
+    tracks: Mapping[str, TrackResult],
+    command: str,
+) -> str:
+    published = (
+        []
+        if experiment.track is None
+        else [beside_published(experiment.track, tracks, images=len(sets.training)).markdown()]
+    )
     parts = [
         f"# {experiment.table}: {experiment.title}",
+        *published,
         *(table.markdown() for table in tables(experiment, outcomes)),
         f"Trained on {len(sets.training):,} images; {cpu_hours(outcomes):.1f} CPU hours. Again:",
         f"```bash\n{command}\n```",

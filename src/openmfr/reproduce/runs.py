@@ -47,6 +47,8 @@ _SPENT: Final = "spent.json"
 #: CPU seconds in that account: of all, and of training alone.
 _ALL, _TRAINING = "seconds", "training"
 _RUN: Final = "run"
+#: In a training's folder, its embeddings of the test faces.
+EMBEDDINGS: Final = "embeddings"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,7 +164,7 @@ class Runs:
             with _counted(folder, _TRAINING):
                 best = trainer.fit(seconds=seconds)
             embedder = CheckpointEmbedder(Checkpoint.open(best), device=self.device)
-            results = self.sets.measure(embedder, folder / "embeddings", replicates=self.replicates)
+            results = self.sets.measure(embedder, folder / EMBEDDINGS, replicates=self.replicates)
         spent = read_json(folder / _SPENT, what="account")
         columns: dict[str, npt.ArrayLike] = {
             "sets": self.sets.fingerprint,

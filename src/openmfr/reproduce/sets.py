@@ -19,9 +19,9 @@ from openmfr.data.fit import fit_geometry
 from openmfr.data.geometry import FOLDER as GEOMETRY
 from openmfr.data.geometry import Geometry
 from openmfr.data.ingest import LABELS, ingest
-from openmfr.data.labels import Labels
+from openmfr.data.labels import IntArray, Labels
 from openmfr.data.store import Store
-from openmfr.embed import Embedder, embed_store
+from openmfr.embed import Embedder, Embeddings, embed_store
 from openmfr.errors import UserError
 from openmfr.evaluation.comparisons import Comparisons
 from openmfr.evaluation.masked import BARE, MASKED_BARE, MaskedPairs
@@ -48,6 +48,11 @@ _TEST_SEED: Final = 1_000
 SYNTHETIC: Final = (400, 150, 16)
 #: Masks that the test faces wear.
 TEST_MASKS: Final = 200
+
+FloatArray = npt.NDArray[np.float32]
+
+#: In the folder of a network's embeddings, those of the test faces.
+_BARE, _MASKED = "bare", "masked"
 
 FMR: Final = 1e-2
 FNMR: Final = f"fnmr@{FMR:g}"
@@ -79,6 +84,16 @@ class Sets:
         rows = [array.tobytes() for p in pairs for array in (p.index_a, p.index_b, p.is_genuine)]
         return fingerprint(*(store.fingerprint for store in stores), *rows)
 
+    @property
+    def identity(self) -> IntArray:
+        """Who is on each bare test face, shape (N,)."""
+        return Labels.read(self.bare.path / LABELS).identity
+
+    def embedded(self, folder: Path) -> tuple[FloatArray, FloatArray]:
+        """Embeddings of the bare and of the masked test faces that `measure` left, both (N, D)."""
+        bare, masked = (Embeddings(folder / name).array for name in (_BARE, _MASKED))
+        return bare, masked
+
     def measure(
         self, embedder: Embedder, folder: Path, *, replicates: int
     ) -> Mapping[Figure, VerificationResult]:
@@ -93,12 +108,11 @@ class Sets:
             By what it is measured on; "both" follows from two of them.
         """
 
-        def embed(store: Store, name: str) -> npt.NDArray[np.float32]:
+        def embed(store: Store, name: str) -> FloatArray:
             return np.asarray(embed_store(embedder, store, folder / name, flip=True).array)
 
-        identity = Labels.read(self.bare.path / LABELS).identity
-        both = np.concatenate([embed(self.bare, "bare"), embed(self.worn, "masked")])
-        compared = self.pairs.compare(both, identity)
+        both = np.concatenate([embed(self.bare, _BARE), embed(self.worn, _MASKED)])
+        compared = self.pairs.compare(both, self.identity)
         found: dict[Figure, Comparisons] = {"bare": compared.only(_is(compared.kind, BARE))}
         found["masked"] = compared.only(_is(compared.kind, MASKED_BARE))
         if self.real is not None:
