@@ -13,7 +13,7 @@ from toys import make_store
 
 from openmfr.data.labels import Labels
 from openmfr.data.loader import FaceDataset, StreamSampler, load_batches, training_identities
-from openmfr.data.order import Stream
+from openmfr.data.order import Draw, Stream
 from openmfr.data.store import Store, UInt8Array
 from openmfr.distributed import Ranks
 from openmfr.errors import UserError
@@ -65,14 +65,14 @@ def test_batches_are_the_same_with_any_number_of_workers(tmp_path: Path, workers
         assert torch.equal(images, torch.from_numpy(expected))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "threads"), [(0, 1), (2, 1), (0, 3)])
 def test_a_change_depends_on_image_and_epoch_however_many_workers_decode(
-    tmp_path: Path, workers: int
+    tmp_path: Path, workers: int, threads: int
 ) -> None:
     store = make_store(tmp_path / "s", identities=2, images=3)
     labels = Labels.from_names(store)
     sampler = StreamSampler(Stream(labels.kept(), seed=0), batch_size=5, start_step=0, stop_step=4)
-    dataset = FaceDataset(store, training_identities(labels), change=write_numbers)
+    dataset = FaceDataset(store, training_identities(labels), change=write_numbers, threads=threads)
     for (images, _), draw in zip(
         load_batches(dataset, sampler, workers=workers), sampler, strict=True
     ):
@@ -80,6 +80,20 @@ def test_a_change_depends_on_image_and_epoch_however_many_workers_decode(
         assert images[:, 0, 0, 1].tolist() == draw.epochs.tolist()
         expected = store.decode(int(draw.images[0]))
         assert torch.equal(images[0, 1:], torch.from_numpy(expected[1:]))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_change_that_fails_is_not_passed_over(tmp_path: Path, threads: int) -> None:
+    def refuse(image: UInt8Array, index: int, epoch: int) -> None:
+        if index == 4:
+            raise UserError(where="image 4", found="a hand", allowed="a face", next_step="leave it")
+
+    store = make_store(tmp_path / "s", identities=2, images=3)
+    identity = training_identities(Labels.from_names(store))
+    dataset = FaceDataset(store, identity, change=refuse, threads=threads)
+    everything = Draw(np.arange(6), np.zeros(6, dtype=np.int64))
+    with pytest.raises(UserError, match="a hand"):
+        dataset.decode(everything)
 
 
 def write_numbers(image: UInt8Array, index: int, epoch: int) -> None:

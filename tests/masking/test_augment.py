@@ -1,4 +1,5 @@
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,17 @@ def test_one_seed_epoch_and_image_give_one_mask_in_any_order_and_process(people:
         assert first[1] == again[1]
         assert np.array_equal(first[0].image, again[0].image)
         assert np.array_equal(first[0].alpha, again[0].alpha)
+
+
+def test_threads_that_mask_at_once_give_what_one_gives(people: Store) -> None:
+    masker = make_masker(people)
+    alone, together = ([people.decode(i) for i in range(24)] for _ in range(2))
+    for index, image in enumerate(alone):
+        masker(image, index, 0)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(masker, together, range(24), [0] * 24):
+            pass
+    assert np.array_equal(alone, together)
 
 
 def test_an_image_wears_another_mask_in_another_epoch_and_with_another_seed(people: Store) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from openmfr.checkpoint import Checkpoint
 from openmfr.cli.main import main
 from openmfr.data.labels import Labels
 from openmfr.data.noise import NoiseConfig
@@ -138,6 +139,27 @@ def test_noisy_labels_are_cleaned_by_the_network_that_they_trained(
     assert (true.identity != noisy.identity).sum() > 0.1 * len(true)
     # The cleaning's own figures are tested with it; here, that it was given what was noisy.
     assert cleaned.parent == noisy.fingerprint
+
+
+def test_synthetic_faces_come_first_and_real_ones_get_prototypes_of_their_own(
+    sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openmfr.reproduce.sets.PRETRAINING", (14, 6))
+    start = recipe()
+    toy = Experiment(
+        table="T0",
+        title="toy",
+        arms=(
+            Arm(name="synthetic", config=start, is_synthetic=True),
+            Arm(name="then real", config=start, start_from="synthetic"),
+        ),
+        claims=(),
+    )
+    runs = Runs(sets, tmp_path / "runs", replicates=5)
+    run_experiment(toy, runs, tmp_path, seeds=1)
+    first, second = (Checkpoint.open(runs.folder(toy, arm, 0) / "run") for arm in toy.arms)
+    # Six of each are held out; the sets differ by ten people.
+    assert (first.info.identities, second.info.identities) == (14 - 6, 24 - 6)
 
 
 def test_how_long_a_training_took_needs_several_to_be_compared(sets: Sets, tmp_path: Path) -> None:

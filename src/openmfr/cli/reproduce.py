@@ -24,7 +24,7 @@ def main(
     T1, T2: the final model in the form of the challenge's tracks. T3: larger training sets. T4: all
     prototypes or a sample, precision. T5: cleaning. T6: share of masked training images. T7:
     networks at equal cost. T8: networks of growing size. T9: loss, margin, weight decay, dropout.
-    T10: fine-tuning with masks.
+    T10: fine-tuning with masks. synthetic: synthetic faces before real ones, not in the paper.
 
     Every arm is trained with each seed and measured on bare faces, on the same with masks that
     training never wore, and on really masked ones. OUT gets T6.json and T6.md: figures with 95 %
@@ -36,7 +36,7 @@ def main(
     Without --data, on synthetic faces: openmfr reproduce T10 --seeds 1
 
     Args:
-        table: T1 to T10.
+        table: T1 to T10, or synthetic.
         data: Folder with train-celeba, lfw-112 (with pairs.csv) and, if possible, mfr2-dev (with
             pairs.csv): photos aligned to 112 x 112, a folder for each person. Synthetic faces by
             default.

@@ -6,7 +6,9 @@ No batch is ever short and no image is dropped; a batch may straddle two epochs.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -70,14 +72,22 @@ class FaceDataset:
         store: The images.
         identity: Identity of each image of the store, shape (N,).
         change: What is done to each image once it is decoded; nothing by default.
+        threads: How many change images at once, beside no worker processes: while a batch is made,
+            the network waits. The images are the same.
     """
 
     def __init__(
-        self, store: Store, identity: npt.NDArray[np.integer], *, change: Change | None = None
+        self,
+        store: Store,
+        identity: npt.NDArray[np.integer],
+        *,
+        change: Change | None = None,
+        threads: int = 1,
     ) -> None:
         self.store = store
         self.identity = identity
         self.change = change
+        self._pool = ThreadPoolExecutor(threads) if change and threads > 1 else None
 
     def decode(self, draw: Draw, *, out: UInt8Array | None = None) -> tuple[Tensor, Tensor]:
         """Decode one batch.
@@ -92,12 +102,12 @@ class FaceDataset:
         size = self.store.image_size
         # numpy's allocation, not torch's: it reuses pages, and new ones cost a tenth of decoding
         pixels = np.empty((len(draw.images), size, size, 3), np.uint8) if out is None else out
-        for row, (index, epoch) in enumerate(
-            zip(draw.images.tolist(), draw.epochs.tolist(), strict=True)
-        ):
-            self.store.decode(index, out=pixels[row])
-            if self.change is not None:
-                self.change(pixels[row], index, epoch)
+        indices, epochs = draw.images.tolist(), draw.epochs.tolist()
+        for image, index in zip(pixels, indices, strict=True):
+            self.store.decode(index, out=image)
+        if self.change is not None:
+            changed = (self._pool.map if self._pool else map)(self.change, pixels, indices, epochs)
+            deque(changed, maxlen=0)  # nothing is returned, but what went wrong is raised
         identity = self.identity[draw.images].astype(np.int64)
         return torch.from_numpy(pixels), torch.from_numpy(identity)
 

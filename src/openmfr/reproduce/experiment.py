@@ -41,6 +41,7 @@ class Arm:
         paper_text: What else it printed, on test sets that we do not have.
         start_from: The arm whose network it fine-tunes; None begins afresh.
         identities: Share of the training set's people that it sees, above 0 to 1.
+        is_synthetic: Whether it is trained on synthetic faces in place of the training set.
         is_noisy: Whether its labels are the training set's with noise planted in them.
         cleaned_by: The arm whose network cleans those noisy labels; None leaves them as they are.
     """
@@ -51,6 +52,7 @@ class Arm:
     paper_text: str = ""
     start_from: str | None = None
     identities: float = 1.0
+    is_synthetic: bool = False
     is_noisy: bool = False
     cleaned_by: str | None = None
 

@@ -26,11 +26,12 @@ from openmfr.config import to_dict
 from openmfr.data.ingest import LABELS
 from openmfr.data.labels import Labels
 from openmfr.data.noise import NOISY, NoiseConfig, plant_noise
+from openmfr.data.store import Store
 from openmfr.embed import embed_store
 from openmfr.errors import Preempted
 from openmfr.files import atomic_path, fingerprint, read_json, write_json
 from openmfr.reproduce.experiment import FIGURES, Arm, Experiment, Figure, both
-from openmfr.reproduce.sets import FNMR, Sets
+from openmfr.reproduce.sets import FNMR, Sets, synthetic_training
 from openmfr.train import Training
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class Runs:
         self.out = out
         self.device = device or torch.device("cpu")
         self.replicates = replicates
+        self._synthetic: Store | None = None
 
     def folder(self, experiment: Experiment, arm: Arm, seed: int) -> Path:
         """Where a training stands: named by what decides its outcome."""
@@ -96,12 +98,14 @@ class Runs:
             before = self.folder(experiment, experiment.arm(arm.start_from), seed).name
         recipe = to_dict(replace(arm.config, seed=seed))
         known: list[Any] = [recipe, arm.identities, before]
+        if arm.is_synthetic:
+            known.append("synthetic")
         if arm.is_noisy:
             known.append(to_dict(NOISE))
         if arm.cleaned_by is not None:
             known.append(self.folder(experiment, experiment.arm(arm.cleaned_by), seed).name)
         text = json.dumps(known, sort_keys=True)
-        return self.out / fingerprint(text, self.sets.training.fingerprint)
+        return self.out / fingerprint(text, self._faces(arm).fingerprint)
 
     def outcome(self, experiment: Experiment, arm: Arm, seed: int) -> Outcome | None:
         """Read what a training reached; None if it is not done."""
@@ -150,15 +154,18 @@ class Runs:
 
     def _make(self, experiment: Experiment, arm: Arm, seed: int, seconds: float | None) -> Outcome:
         folder, start_from = self.folder(experiment, arm, seed), None
+        are_same_people = True
         if arm.start_from is not None:
             before = experiment.arm(arm.start_from)
             start_from = self.folder(experiment, before, seed) / _RUN
+            are_same_people = before.is_synthetic == arm.is_synthetic
         with _counted(folder, _ALL):
             training = Training(
                 config=replace(arm.config, seed=seed),
-                store=self.sets.training.path,
+                store=self._faces(arm).path,
                 labels=self._labels(experiment, arm, seed),
                 start_from=start_from,
+                head_start="same" if are_same_people else "new",
             )
             trainer = training.trainer(folder / _RUN, device=self.device)
             with _counted(folder, _TRAINING):
@@ -188,9 +195,17 @@ class Runs:
         assert done is not None
         return done
 
+    def _faces(self, arm: Arm) -> Store:
+        """What an arm is trained on."""
+        if not arm.is_synthetic:
+            return self.sets.training
+        if self._synthetic is None:
+            self._synthetic = synthetic_training(self.out)
+        return self._synthetic
+
     def _labels(self, experiment: Experiment, arm: Arm, seed: int) -> Path:
         """The labels of an arm: as given, of a share of the people, noisy, or cleaned again."""
-        path, folder = self.sets.training.path / LABELS, self.folder(experiment, arm, seed)
+        path, folder = self._faces(arm).path / LABELS, self.folder(experiment, arm, seed)
         if arm.is_noisy:
             path = self._noisy(Labels.read(path)) / NOISY
         if arm.cleaned_by is not None:

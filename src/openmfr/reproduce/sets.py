@@ -46,6 +46,8 @@ MASKED_TEST: Final = "mfr2-dev"
 _TEST_SEED: Final = 1_000
 #: Training and test people of the synthetic sets, and images of each.
 SYNTHETIC: Final = (400, 150, 16)
+#: People to train on before real ones, and images of each.
+PRETRAINING: Final = (1_000, 20)
 #: Masks that the test faces wear.
 TEST_MASKS: Final = 200
 
@@ -201,6 +203,19 @@ def synthetic_sets(
     )
     pairs = sample_pairs(labels.identity, labels.keep, seed=_TEST_SEED)
     return _with_masks(training, bare, pairs, out, real=None, masks=masks, workers=workers)
+
+
+def synthetic_training(out: Path) -> Store:
+    """Make synthetic faces to train on before real ones, or open them: as many as those.
+
+    Args:
+        out: Folder for the store.
+    """
+    people, images = PRETRAINING
+    store, _ = synthesise(
+        out / "synthetic-faces", identities=people, images=images, seed=0, geometry=True
+    )
+    return store
 
 
 def _with_masks(

@@ -263,7 +263,12 @@ class Trainer:
             ranks=self.ranks,
         )
         return load_batches(
-            FaceDataset(self.store, self.identity, change=self.masker),
+            FaceDataset(
+                self.store,
+                self.identity,
+                change=self.masker,
+                threads=1 if self.workers else torch.get_num_threads(),
+            ),
             sampler,
             workers=self.workers,
             pin_memory=self.device.type == "cuda",
