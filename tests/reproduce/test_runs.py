@@ -81,6 +81,12 @@ def test_an_experiment_is_done_once_and_written_down(
     page = (tmp_path / "T0.md").read_text()
     for words in ("it helps", "20.00 %", "12.50 %", "a note", "reproduce T0"):
         assert words in page
+    (tmp_path / "T0.json").rename(tmp_path / "T6.json")  # the summary looks for tables it knows
+    assert main(["reproduce", "summary", "--out", str(tmp_path)]) == 0
+    summary = (tmp_path / "summary.md").read_text()
+    assert f"1 claims: 1 {content['claims'][0]['word']}." in summary
+    assert "| T6: it helps | tuned < before, masked |" in summary
+    assert "| T6 | toy | 6 |" in summary
     monkeypatch.setattr("openmfr.reproduce.runs.Training", None)  # nothing is trained again
     again = run_experiment(experiment(), runs, tmp_path, seeds=2)
     assert again["tuned"][1].value == first["tuned"][1].value
@@ -264,6 +270,8 @@ def test_mistakes_are_one_clear_line(
 ) -> None:
     assert main(["reproduce", "T66"]) == 2
     assert "T6" in capsys.readouterr().err
+    assert main(["reproduce", "summary", "--out", str(tmp_path)]) == 2
+    assert "no results" in capsys.readouterr().err
     with pytest.raises(UserError, match="no folder train-celeba, lfw-112"):
         real_sets(tmp_path, tmp_path / "stores")
     with pytest.raises(UserError, match="seeds: found 0"):

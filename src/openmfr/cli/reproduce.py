@@ -25,6 +25,7 @@ def main(
     prototypes or a sample, precision. T5: cleaning. T6: share of masked training images. T7:
     networks at equal cost. T8: networks of growing size. T9: loss, margin, weight decay, dropout.
     T10: fine-tuning with masks. synthetic: synthetic faces before real ones, not in the paper.
+    summary: the claims of all tables that OUT has, on one page.
 
     Every arm is trained with each seed and measured on bare faces, on the same with masks that
     training never wore, and on really masked ones. OUT gets T6.json and T6.md: figures with 95 %
@@ -36,7 +37,7 @@ def main(
     Without --data, on synthetic faces: openmfr reproduce T10 --seeds 1
 
     Args:
-        table: T1 to T10, or synthetic.
+        table: T1 to T10, synthetic, or summary.
         data: Folder with train-celeba, lfw-112 (with pairs.csv) and, if possible, mfr2-dev (with
             pairs.csv): photos aligned to 112 x 112, a folder for each person. Synthetic faces by
             default.
@@ -52,8 +53,12 @@ def main(
     from openmfr.reproduce.results import run_experiment, tables
     from openmfr.reproduce.runs import Runs
     from openmfr.reproduce.sets import real_sets, synthetic_sets
+    from openmfr.reproduce.summary import write_summary
     from openmfr.reproduce.tables import load_experiment
 
+    if table == "summary":
+        print(f"summary: {write_summary(out)}")
+        return
     experiment = load_experiment(table)
     if epochs is not None:
         experiment = experiment.shortened(epochs)

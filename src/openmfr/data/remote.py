@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ SCHEME = "s3://"
 REMOTE = "remote.json"
 
 _ATTEMPTS = 5
+#: How addresses begin; a `Path` of one has lost a slash.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class OtherBytesError(UserError):
@@ -43,6 +46,22 @@ def is_remote(where: Path | str) -> bool:
         (True, False)
     """
     return isinstance(where, str) and where.startswith(SCHEME)
+
+
+def check_scheme(path: Path) -> None:
+    """Refuse an address of another kind of storage.
+
+    Raises:
+        UserError: If the path is one.
+    """
+    if _ADDRESS.match(str(path)):
+        raise UserError(
+            where=str(path),
+            found="an address of another kind of storage",
+            allowed="a folder, or s3://bucket/prefix as a text",
+            next_step="copy the store to a folder, or give the S3-compatible address of the "
+            "storage (AWS_ENDPOINT_URL says where that is)",
+        )
 
 
 def cached_store(address: str, *, manifest: str, shard_suffix: str) -> Path:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import zlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ import simplejpeg
 from PIL import Image
 
 from openmfr.data.quarantine import read_quarantine
-from openmfr.data.remote import REMOTE, cached_store, fetch, is_remote
+from openmfr.data.remote import REMOTE, cached_store, check_scheme, fetch, is_remote
 from openmfr.errors import UserError
 from openmfr.files import (
     check_format_version,
@@ -52,9 +51,6 @@ SHARD_SUFFIX = ".arrow"
 
 #: Column of each image's checksum (CRC-32); stores of earlier versions have none.
 CHECKSUM = "crc32"
-
-#: How addresses begin; a `Path` of one has lost a slash.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 #: Column of a store whose faces were given masks: the style, null without one.
 MASK_STYLE = "mask_style"
@@ -86,14 +82,7 @@ class Store:
         if is_remote(path):
             path = cached_store(str(path), manifest=MANIFEST, shard_suffix=SHARD_SUFFIX)
         self.path = Path(path)
-        if _ADDRESS.match(str(path)):
-            raise UserError(
-                where=str(path),
-                found="an address of another kind of storage",
-                allowed="a folder, or s3://bucket/prefix as a text",
-                next_step="copy the store to a folder, or give the S3-compatible address of the "
-                "storage (AWS_ENDPOINT_URL says where that is)",
-            )
+        check_scheme(self.path)
         manifest = read_json(
             self.path / MANIFEST,
             what="store",

@@ -111,21 +111,22 @@ def tables(experiment: Experiment, outcomes: Outcomes) -> list[Table]:
         figure
         for figure in FIGURES
         if any(figure in o.value for trainings in outcomes.values() for o in trainings.values())
+        and (figure != "time" or any(claim.figure == "time" for claim in experiment.claims))
     ]
-    printed = [name for name in FIGURES if any(name in a.with_both() for a in experiment.arms)]
+    said = [name for name in FIGURES if any(name in a.with_both() for a in experiment.arms)]
     has_text = any(arm.paper_text for arm in experiment.arms)
     arms: dict[str, list[Measured | str]] = {}
     for arm in experiment.arms:
         trainings = list(outcomes.get(arm.name, {}).values())
-        said = arm.with_both()
-        paper = [_printed(said.get(name), name) for name in printed] + [arm.paper_text] * has_text
-        ours = [_written(average(trainings, figure, outcomes), figure) for figure in shown]
+        paper = [printed(arm.with_both().get(name), name) for name in said]
+        paper += [arm.paper_text] * has_text
+        ours = [written(average(trainings, figure, outcomes), figure) for figure in shown]
         arms[arm.name] = [*paper, *ours, str(len(trainings))]
     claims: dict[str, list[Measured | str]] = {
         verdict.claim.says: [
             f"{verdict.claim.better} < {verdict.claim.than}, {verdict.claim.figure}",
-            _printed(verdict.paper, verdict.claim.figure),
-            _written(verdict.ours, verdict.claim.figure),
+            printed(verdict.paper, verdict.claim.figure),
+            written(verdict.ours, verdict.claim.figure),
             verdict.word,
         ]
         for verdict in verdicts(experiment, outcomes)
@@ -135,7 +136,7 @@ def tables(experiment: Experiment, outcomes: Outcomes) -> list[Table]:
             caption=f"{experiment.table}. {experiment.title}: FNMR, less is better",
             header=(
                 "Arm",
-                *(f"paper, {figure}" for figure in printed),
+                *(f"paper, {figure}" for figure in said),
                 *(["paper, elsewhere"] * has_text),
                 *(f"ours, {figure}" for figure in shown),
                 "trainings",
@@ -152,13 +153,15 @@ def tables(experiment: Experiment, outcomes: Outcomes) -> list[Table]:
     ]
 
 
-def _printed(value: float | None, figure: Figure) -> str:
+def printed(value: float | None, figure: Figure) -> str:
+    """Write a figure of the paper, or a difference of two; nothing for none."""
     if value is None:
         return ""
     return f"{value:g} days" if figure == "time" else f"{100 * value:.2f} %"
 
 
-def _written(measured: Measured, figure: Figure) -> Measured | str:
+def written(measured: Measured, figure: Figure) -> Measured | str:
+    """Make one of ours a cell of a table whose numbers are rates."""
     return describe(measured, SECONDS) if figure == "time" else measured
 
 
