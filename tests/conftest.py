@@ -40,6 +40,11 @@ def pytest_configure() -> None:
     settings.load_profile("openmfr")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest: at the end it would keep all other cores waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of our own, with pgvector: the PyPI package pgserver carries both."""

@@ -35,16 +35,17 @@ def test_a_small_demo_goes_through_the_whole_line_and_repeats_at_once(tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == made
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    return run_demo(tmp_path_factory.mktemp("demo"))
-
-
 @pytest.mark.slow
-@pytest.mark.xdist_group("demo")  # one process makes it for both
-def test_the_demo_knows_people_it_never_saw_and_takes_no_shortcut(whole: Demo) -> None:
+@pytest.mark.first
+def test_the_whole_demo(tmp_path: Path) -> None:
+    demo = run_demo(tmp_path)
+    it_knows_people_whom_it_never_saw_and_takes_no_shortcut(demo)
+    it_shows_the_masked_gap_and_its_cure(demo)
+
+
+def it_knows_people_whom_it_never_saw_and_takes_no_shortcut(demo: Demo) -> None:
     network, shortcut = (
-        result.kinds["uu"].accuracy.mean for result in (whole.network, whole.shortcut)
+        result.kinds["uu"].accuracy.mean for result in (demo.network, demo.shortcut)
     )
     assert network.value is not None
     assert network.low is not None
@@ -53,15 +54,13 @@ def test_the_demo_knows_people_it_never_saw_and_takes_no_shortcut(whole: Demo) -
     assert network.low > shortcut.high, "the intervals overlap: a thumbnail does as well"
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("demo")
-def test_the_demo_shows_the_masked_gap_and_its_cure(whole: Demo) -> None:
-    bare, masked = (whole.network.kinds[kind].auc for kind in ("uu", "mu"))
+def it_shows_the_masked_gap_and_its_cure(demo: Demo) -> None:
+    bare, masked = (demo.network.kinds[kind].auc for kind in ("uu", "mu"))
     assert bare.low is not None
     assert masked.high is not None
     assert bare.low > masked.high, "masks cost nothing"
     cure = measure_difference(
-        whole.network.kinds["mu"].comparisons, whole.cured.kinds["mu"].comparisons
+        demo.network.kinds["mu"].comparisons, demo.cured.kinds["mu"].comparisons
     )
     assert cure["auc"].low is not None
     assert cure["auc"].low > 0

@@ -25,7 +25,7 @@ from openmfr.models import BackboneConfig
 from openmfr.synthetic.dataset import synthesise
 from openmfr.workers import do_all
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 DEADLINE_SECONDS = 240
 MIB = 2**20
