@@ -16,7 +16,7 @@ from openmfr.reproduce.experiment import FIGURES, Experiment, Figure
 from openmfr.reproduce.runs import EMBEDDINGS, Outcome, Runs
 from openmfr.reproduce.sets import Sets
 from openmfr.reproduce.tracks import beside_published, measure_track
-from openmfr.reproduce.verdicts import Outcomes, average, verdicts
+from openmfr.reproduce.verdicts import Outcomes, Verdict, average, verdicts
 from openmfr.version import __version__
 
 FORMAT_VERSION = 1
@@ -118,18 +118,12 @@ def tables(experiment: Experiment, outcomes: Outcomes) -> list[Table]:
     arms: dict[str, list[Measured | str]] = {}
     for arm in experiment.arms:
         trainings = list(outcomes.get(arm.name, {}).values())
-        paper = [printed(arm.with_both().get(name), name) for name in said]
+        paper = [_printed(arm.with_both().get(name), name) for name in said]
         paper += [arm.paper_text] * has_text
-        ours = [written(average(trainings, figure, outcomes), figure) for figure in shown]
+        ours = [_written(average(trainings, figure, outcomes), figure) for figure in shown]
         arms[arm.name] = [*paper, *ours, str(len(trainings))]
     claims: dict[str, list[Measured | str]] = {
-        verdict.claim.says: [
-            f"{verdict.claim.better} < {verdict.claim.than}, {verdict.claim.figure}",
-            printed(verdict.paper, verdict.claim.figure),
-            written(verdict.ours, verdict.claim.figure),
-            verdict.word,
-        ]
-        for verdict in verdicts(experiment, outcomes)
+        verdict.claim.says: claim_cells(verdict) for verdict in verdicts(experiment, outcomes)
     }
     return [
         Table(
@@ -153,14 +147,25 @@ def tables(experiment: Experiment, outcomes: Outcomes) -> list[Table]:
     ]
 
 
-def printed(value: float | None, figure: Figure) -> str:
+def claim_cells(verdict: Verdict) -> list[Measured | str]:
+    """Cells of a claim's row: which arm is said to be better, by how much, ours, the verdict."""
+    claim = verdict.claim
+    return [
+        f"{claim.better} < {claim.than}, {claim.figure}",
+        _printed(verdict.paper, claim.figure),
+        _written(verdict.ours, claim.figure),
+        verdict.word,
+    ]
+
+
+def _printed(value: float | None, figure: Figure) -> str:
     """Write a figure of the paper, or a difference of two; nothing for none."""
     if value is None:
         return ""
     return f"{value:g} days" if figure == "time" else f"{100 * value:.2f} %"
 
 
-def written(measured: Measured, figure: Figure) -> Measured | str:
+def _written(measured: Measured, figure: Figure) -> Measured | str:
     """Make one of ours a cell of a table whose numbers are rates."""
     return describe(measured, SECONDS) if figure == "time" else measured
 

@@ -57,8 +57,9 @@ class Outcome:
     """What one training reached.
 
     Attributes:
-        value: FNMR at FMR 1e-2 by what it is measured on, 0–1.
-        drawn: The same on each draw of people, each of shape (replicates,), NaN where undefined.
+        value: FNMR at FMR 1e-2 by what it is measured on, 0–1; "time": CPU seconds of training.
+        drawn: The same on each draw of people, each of shape (replicates,), NaN where undefined;
+            of "time", which people have no part in, one number throughout.
         seconds: CPU seconds of training and measuring.
     """
 
@@ -186,7 +187,7 @@ class Runs:
         value["both"] = both(value["masked"], value["bare"])
         drawn["both"] = both(drawn["masked"], drawn["bare"])
         value["time"] = spent[_TRAINING]
-        drawn["time"] = np.full(self.replicates, value["time"])  # people have no part in it
+        drawn["time"] = np.full(self.replicates, value["time"])
         for name in value:
             columns |= {f"{name}.value": value[name], f"{name}.drawn": drawn[name]}
         with atomic_path(folder / _FIGURES_FILE) as temporary, temporary.open("wb") as file:
@@ -210,7 +211,7 @@ class Runs:
             path = self._noisy(Labels.read(path)) / NOISY
         if arm.cleaned_by is not None:
             cleaner = self.folder(experiment, experiment.arm(arm.cleaned_by), seed) / _RUN
-            path = self._cleaned(Labels.read(path), cleaner, folder)
+            path = self._cleaned(Labels.read(path), self._faces(arm), cleaner, folder)
         return path if arm.identities == 1 else _share(path, arm.identities, folder)
 
     def _noisy(self, labels: Labels) -> Path:
@@ -219,11 +220,11 @@ class Runs:
         plant_noise(labels, NOISE).write(folder)
         return folder
 
-    def _cleaned(self, labels: Labels, cleaner: Path, folder: Path) -> Path:
+    def _cleaned(self, labels: Labels, store: Store, cleaner: Path, folder: Path) -> Path:
         """Clean labels by what a network says of the images."""
         embedder = CheckpointEmbedder(Checkpoint.open(cleaner), device=self.device)
-        embeddings = embed_store(embedder, self.sets.training, folder / "training-embeddings")
-        run_pass(labels, embeddings, folder / "cleaned", store=self.sets.training)
+        embeddings = embed_store(embedder, store, folder / "training-embeddings")
+        run_pass(labels, embeddings, folder / "cleaned", store=store)
         return folder / "cleaned" / LABELS
 
 

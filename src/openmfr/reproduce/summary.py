@@ -12,8 +12,9 @@ from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.table_report import Table
 from openmfr.evaluation.wording import PERCENT
 from openmfr.files import read_json, write_text
-from openmfr.reproduce.results import printed, written
+from openmfr.reproduce.results import claim_cells
 from openmfr.reproduce.tables import TABLES
+from openmfr.reproduce.verdicts import Verdict
 
 SUMMARY: Final = "summary.md"
 
@@ -69,14 +70,8 @@ def _claims(found: Mapping[str, Mapping[str, Any]]) -> Table:
     rows: dict[str, list[Measured | str]] = {}
     for name, content in found.items():
         for entry in content["claims"]:
-            claim = entry["claim"]
-            figure = claim["figure"]
-            rows[f"{name}: {claim['says']}"] = [
-                f"{claim['better']} < {claim['than']}, {figure}",
-                printed(entry["paper"], figure),
-                written(Measured(**entry["ours"]), figure),
-                entry["word"],
-            ]
+            verdict = Verdict.from_json(entry)
+            rows[f"{name}: {verdict.claim.says}"] = claim_cells(verdict)
     return Table(
         caption="Claims",
         header=("Claim", "fewer errors, or less time", "paper, by", "ours, by", "verdict"),

@@ -46,6 +46,12 @@ class Verdict:
     ours: Measured
     word: Word
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
+        """Make it again from what `to_json` returned."""
+        claim, ours = Claim(**content["claim"]), Measured(**content["ours"])
+        return cls(claim=claim, paper=content["paper"], ours=ours, word=content["word"])
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
