@@ -199,7 +199,11 @@ def embed_store(
     rows = labels.kept() if labels else np.arange(len(store))
     rows = rows[~np.isin(rows, store.quarantined)]
     own = slice(ranks.rank, None, ranks.size) if ranks else slice(None)
-    jobs = [job for job in _jobs(rows, len(store), batch_size) if not _mark(out, job[0]).exists()]
+    parts = _jobs(rows, len(store), batch_size)
+    is_there = [int(_mark(out, number).exists()) for number, _, _ in parts]
+    # Of one mind before the first of them works on: each would count past what a faster one made.
+    is_made = ranks.largest(is_there) if ranks else is_there
+    jobs = [part for part, made in zip(parts, is_made, strict=True) if not made]
     work = partial(_embed_part, embedder, store, out, flip, batch_size, decoders)
     done = len(rows) - sum(len(part) for _, _, part in jobs)
     with progress("embed", total=len(rows), unit="images", done=done, is_shown=is_first) as advance:
