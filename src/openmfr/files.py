@@ -107,10 +107,24 @@ def prepare_folder(folder: Path, *, mark: str, what: str) -> None:
 
 
 def _remove_leftovers_of_nobody(folder: Path) -> None:
+    with if_free(folder) as is_free:
+        if is_free:
+            remove_leftovers(folder)
+
+
+@contextmanager
+def if_free(folder: Path) -> Iterator[bool]:
+    """Keep other processes from the same work while the block runs, unless one is at it already.
+
+    Args:
+        folder: Where the work writes; it exists.
+
+    Yields:
+        Whether nobody was at work; if not, the block must leave the folder alone.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if _lock(descriptor):
-            remove_leftovers(folder)
+        yield _lock(descriptor)
     finally:
         os.close(descriptor)
 

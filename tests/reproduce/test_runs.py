@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from openmfr.checkpoint import Checkpoint
 from openmfr.cli.main import main
 from openmfr.data.labels import Labels
 from openmfr.data.noise import NoiseConfig
+from openmfr.data.store import Store
 from openmfr.errors import UserError
+from openmfr.files import if_free
 from openmfr.masking.config import MaskConfig
 from openmfr.models import build_backbone, count
 from openmfr.recipes import masked_finetune, tiny_synthetic
@@ -71,7 +74,7 @@ def rates(outcome: Outcome) -> dict[Figure, float]:
 def test_an_experiment_is_done_once_and_written_down(
     sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = Runs(sets, tmp_path / "runs", replicates=50)
+    runs = Runs(sets, tmp_path, replicates=50)
     first = run_experiment(experiment(), runs, tmp_path, seeds=2, command="openmfr reproduce T0")
     assert list(first) == ["before", "tuned", "half"]
     assert all(sorted(seeds) == [0, 1] for seeds in first.values())
@@ -110,6 +113,48 @@ def test_a_run_out_of_budget_stops_and_the_next_call_ends_as_an_undisturbed_one(
     }
 
 
+def test_what_another_process_trains_is_left_to_it(sets: Sets, tmp_path: Path) -> None:
+    toy, runs = experiment(), Runs(sets, tmp_path, replicates=5)
+    before = runs.folder(toy, toy.arm("before"), 0)
+    before.mkdir(parents=True)
+    going = runs.go(toy, seeds=1)
+    with if_free(before):  # as the other process would
+        arm, _, _ = next(going)
+        assert arm.name == "half"  # not the fine-tuning either, whose network is not there yet
+    assert [arm.name for arm, _, _ in going] == ["before", "tuned"]
+
+
+def test_outcomes_alone_go_on_elsewhere_and_networks_come_again_where_they_are_needed(
+    sets: Sets, tmp_path: Path
+) -> None:
+    toy = experiment()
+    here = Runs(sets, tmp_path / "here", replicates=5)
+    made = run_experiment(toy, here, tmp_path, seeds=1)
+    there = Runs(sets, tmp_path / "there", replicates=5)
+    shutil.copytree(here.outcomes, there.outcomes)
+    there._outcome_path(there.folder(toy, toy.arm("tuned"), 0)).unlink()
+    again = run_experiment(toy, there, tmp_path, seeds=1)
+    assert again["half"][0].seconds == made["half"][0].seconds
+    assert not there.folder(toy, toy.arm("half"), 0).exists()
+    assert rates(again["tuned"][0]) == rates(made["tuned"][0])
+
+
+def test_what_is_measured_on_has_one_name_wherever_masks_lie_to_the_last_digit(
+    sets: Sets, tmp_path: Path
+) -> None:
+    shutil.copytree(sets.worn.path, tmp_path / "worn")
+    path = tmp_path / "worn" / "manifest.json"
+    content = json.loads(path.read_text())
+    for changed, is_same in (
+        ({"geometry": "fitted elsewhere"}, True),
+        ({"seed": 7}, False),
+    ):
+        settings = {**content["settings"], **changed}
+        path.write_text(json.dumps({**content, "settings": settings, "fingerprint": "0" * 16}))
+        other = replace(sets, worn=Store(tmp_path / "worn"))
+        assert (other.fingerprint == sets.fingerprint) == is_same
+
+
 def test_a_folder_is_named_by_what_decides_a_training(sets: Sets, tmp_path: Path) -> None:
     toy, runs = experiment(), Runs(sets, tmp_path)
     before, tuned, half = toy.arms
@@ -137,7 +182,7 @@ def test_noisy_labels_are_cleaned_by_the_network_that_they_trained(
         ),
         claims=(),
     )
-    runs = Runs(sets, tmp_path / "runs", replicates=5)
+    runs = Runs(sets, tmp_path, replicates=5)
     assert run_experiment(toy, runs, tmp_path, seeds=1).keys() == {"true", "noisy", "cleaned"}
     true, noisy, cleaned = (
         Labels.read(runs.folder(toy, arm, 0) / "run" / "labels.parquet") for arm in toy.arms
@@ -161,7 +206,7 @@ def test_synthetic_faces_come_first_and_real_ones_get_prototypes_of_their_own(
         ),
         claims=(),
     )
-    runs = Runs(sets, tmp_path / "runs", replicates=5)
+    runs = Runs(sets, tmp_path, replicates=5)
     run_experiment(toy, runs, tmp_path, seeds=1)
     first, second = (Checkpoint.open(runs.folder(toy, arm, 0) / "run") for arm in toy.arms)
     # Six of each are held out; the sets differ by ten people.
@@ -178,7 +223,7 @@ def test_how_long_a_training_took_needs_several_to_be_compared(sets: Sets, tmp_p
         arms=(Arm(name="short", config=start), Arm(name="long", config=longer)),
         claims=(Claim(says="short is quick", better="short", than="long", figure="time"),),
     )
-    runs = Runs(sets, tmp_path / "runs", replicates=5)
+    runs = Runs(sets, tmp_path, replicates=5)
     (one,) = verdicts(toy, run_experiment(toy, runs, tmp_path, seeds=1))
     assert (one.word, one.ours.low) == ("not measured", None)
     assert one.ours.value is not None
@@ -198,7 +243,7 @@ def test_a_table_of_the_challenge_has_our_row_below_the_published_ones(
         claims=(),
         track=track,
     )
-    run_experiment(toy, Runs(sets, tmp_path / "runs", replicates=5), tmp_path, seeds=1)
+    run_experiment(toy, Runs(sets, tmp_path, replicates=5), tmp_path, seeds=1)
     page = (tmp_path / f"T{track}.md").read_text()
     assert page.index("SenseTime") < page.index("| final, seed 0")
     assert "trained on 144" in page

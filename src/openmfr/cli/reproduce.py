@@ -30,7 +30,9 @@ def main(
     Every arm is trained with each seed and measured on bare faces, on the same with masks that
     training never wore, and on really masked ones. OUT gets T6.json and T6.md: figures with 95 %
     intervals beside the paper's, and for each claim whether ours agree. Trainings are kept in
-    OUT/runs and shared by tables; the same command goes on where it stopped.
+    OUT/runs and shared by tables; the same command goes on where it stopped. Once the stores are
+    made, several calls with one OUT share the work. OUT/outcomes has what each training reached: a
+    copy of it in another OUT, and nothing of that is trained again.
 
     Example: openmfr reproduce T6 --data faces --budget 30
 
@@ -71,7 +73,7 @@ def main(
         sets = real_sets(data, stores, workers=workers)
     outcomes = run_experiment(
         experiment,
-        Runs(sets, out / "runs", device=chosen),
+        Runs(sets, out, device=chosen),
         out,
         seeds=seeds,
         minutes=budget,

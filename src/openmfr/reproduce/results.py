@@ -185,15 +185,21 @@ def _arm(experiment: Experiment, name: str, outcomes: Outcomes) -> Mapping[str, 
 
 
 def _tracks(experiment: Experiment, outcomes: Outcomes, runs: Runs) -> Mapping[str, TrackResult]:
-    """Each training in the form of the challenge's track, where the table is one's."""
+    """Each training in the form of the challenge's track, where the table is one's.
+
+    Those of which only the outcome is here, as another machine made them, are missing.
+    """
     if experiment.track is None:
         return {}
-    return {
-        f"{arm.name}, seed {seed}": measure_track(
-            experiment.track, runs.sets, runs.folder(experiment, arm, seed) / EMBEDDINGS
-        )
+    found = {
+        f"{arm.name}, seed {seed}": runs.folder(experiment, arm, seed) / EMBEDDINGS
         for arm in experiment.arms
         for seed in outcomes.get(arm.name, {})
+    }
+    return {
+        name: measure_track(experiment.track, runs.sets, embeddings)
+        for name, embeddings in found.items()
+        if embeddings.exists()
     }
 
 

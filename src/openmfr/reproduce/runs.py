@@ -1,14 +1,16 @@
 """Trains the arms of an experiment, each with several seeds, and measures what comes out.
 
 A run is known by what decides its outcome: recipe, seed, images, labels, and the network that it
-starts from. So arms that two tables share are trained once, and a call that was stopped goes on
-where it was.
+starts from. So arms that two tables share are trained once, a call that was stopped goes on where
+it was, and several calls beside each other share the work. Outcomes are small files apart from the
+trainings: with them alone, another machine goes on.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +31,7 @@ from openmfr.data.noise import NOISY, NoiseConfig, plant_noise
 from openmfr.data.store import Store
 from openmfr.embed import embed_store
 from openmfr.errors import Preempted
-from openmfr.files import atomic_path, fingerprint, read_json, write_json
+from openmfr.files import atomic_path, fingerprint, if_free, read_json, write_json
 from openmfr.reproduce.experiment import FIGURES, Arm, Experiment, Figure, both
 from openmfr.reproduce.sets import FNMR, Sets, synthetic_training
 from openmfr.train import Training
@@ -38,17 +40,20 @@ logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 
+#: Seconds between looks at what other processes have done.
+_PATIENCE: Final = 1.0
 #: Draws of people behind the intervals.
 REPLICATES: Final = 1_000
 #: What is planted in labels that are to be cleaned: strangers on, and wrong names under, a tenth of
 #: the images, a fifth of the people in two parts.
 NOISE: Final = NoiseConfig()
-_FIGURES_FILE: Final = "figures.npz"
+#: In `out`: a folder for each training, and a file for what each reached.
+_TRAININGS, _OUTCOMES = "runs", "outcomes"
 _SPENT: Final = "spent.json"
 #: CPU seconds in that account: of all, and of training alone.
 _ALL, _TRAINING = "seconds", "training"
 _RUN: Final = "run"
-#: In a training's folder, its embeddings of the test faces.
+#: In a training's folder, its embeddings of the test faces, begun when the network is trained.
 EMBEDDINGS: Final = "embeddings"
 
 
@@ -73,7 +78,7 @@ class Runs:
 
     Args:
         sets: What to train and measure on.
-        out: Folder with a folder for each training.
+        out: Folder for trainings, in `runs`, and for what each reached, in `outcomes`.
         device: Where to train.
         replicates: Draws of people for the intervals.
     """
@@ -87,7 +92,8 @@ class Runs:
         replicates: int = REPLICATES,
     ) -> None:
         self.sets = sets
-        self.out = out
+        self.trainings = out / _TRAININGS
+        self.outcomes = out / _OUTCOMES
         self.device = device or torch.device("cpu")
         self.replicates = replicates
         self._synthetic: Store | None = None
@@ -106,11 +112,11 @@ class Runs:
         if arm.cleaned_by is not None:
             known.append(self.folder(experiment, experiment.arm(arm.cleaned_by), seed).name)
         text = json.dumps(known, sort_keys=True)
-        return self.out / fingerprint(text, self._faces(arm).fingerprint)
+        return self.trainings / fingerprint(text, self._faces(arm).fingerprint)
 
     def outcome(self, experiment: Experiment, arm: Arm, seed: int) -> Outcome | None:
         """Read what a training reached; None if it is not done."""
-        path = self.folder(experiment, arm, seed) / _FIGURES_FILE
+        path = self._outcome_path(self.folder(experiment, arm, seed))
         if not path.exists():
             return None
         with np.load(path) as file:
@@ -128,6 +134,8 @@ class Runs:
     ) -> Iterator[tuple[Arm, int, Outcome]]:
         """Train and measure whatever is not done, all arms with one seed before the next seed.
 
+        What another process trains is left to it, and waited for at the end.
+
         Args:
             experiment: Its arms.
             seeds: Trainings of each arm: seeds 0, 1 and so on.
@@ -136,22 +144,47 @@ class Runs:
         Yields:
             Arm, seed and outcome of each training, done before or now.
         """
-        end = None if minutes is None else time.monotonic() + 60 * minutes
-        for seed in range(seeds):
-            for arm in experiment.arms:
+        end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        waiting = [(arm, seed) for seed in range(seeds) for arm in experiment.arms]
+        while waiting:
+            left_to_others = []
+            for arm, seed in waiting:
                 outcome = self.outcome(experiment, arm, seed)
-                if outcome is None:
-                    left = None if end is None else end - time.monotonic()
-                    if left is not None and left <= 0:
-                        continue
-                    logger.info("%s, %s, seed %d", experiment.table, arm.name, seed)
+                if outcome is None and time.monotonic() < end:
                     try:
-                        outcome = self._make(experiment, arm, seed, left)
+                        outcome = self._make_if_free(experiment, arm, seed, end)
                     except Preempted:
-                        if end is None or time.monotonic() < end:
+                        if time.monotonic() < end:
                             raise  # somebody else's wish, not the budget's
                         continue
-                yield arm, seed, outcome
+                    if outcome is None:
+                        left_to_others.append((arm, seed))
+                if outcome is not None:
+                    yield arm, seed, outcome
+            if len(left_to_others) == len(waiting):
+                time.sleep(_PATIENCE)
+            waiting = left_to_others
+
+    def _make_if_free(
+        self, experiment: Experiment, arm: Arm, seed: int, end: float
+    ) -> Outcome | None:
+        """Train and measure, before it what it needs; None if another process is at it."""
+        for needed in filter(None, (arm.start_from, arm.cleaned_by)):
+            before = experiment.arm(needed)
+            is_trained = (self.folder(experiment, before, seed) / EMBEDDINGS).exists()
+            if not is_trained and self._make_if_free(experiment, before, seed, end) is None:
+                return None
+        folder = self.folder(experiment, arm, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        with if_free(folder) as is_free:
+            if not is_free:
+                return None
+            done = self.outcome(experiment, arm, seed)
+            if done is not None and (folder / EMBEDDINGS).exists():
+                return done  # by another process, since it was looked for
+            logger.info("%s, %s, seed %d", experiment.table, arm.name, seed)
+            left = end - time.monotonic()
+            return self._make(experiment, arm, seed, None if math.isinf(left) else left)
 
     def _make(self, experiment: Experiment, arm: Arm, seed: int, seconds: float | None) -> Outcome:
         folder, start_from = self.folder(experiment, arm, seed), None
@@ -190,18 +223,22 @@ class Runs:
         drawn["time"] = np.full(self.replicates, value["time"])
         for name in value:
             columns |= {f"{name}.value": value[name], f"{name}.drawn": drawn[name]}
-        with atomic_path(folder / _FIGURES_FILE) as temporary, temporary.open("wb") as file:
+        with atomic_path(self._outcome_path(folder)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **columns)  # type: ignore[arg-type]
         done = self.outcome(experiment, arm, seed)
         assert done is not None
         return done
+
+    def _outcome_path(self, folder: Path) -> Path:
+        """Where it is written down what a training reached."""
+        return self.outcomes / f"{folder.name}.npz"
 
     def _faces(self, arm: Arm) -> Store:
         """What an arm is trained on."""
         if not arm.is_synthetic:
             return self.sets.training
         if self._synthetic is None:
-            self._synthetic = synthetic_training(self.out)
+            self._synthetic = synthetic_training(self.trainings)
         return self._synthetic
 
     def _labels(self, experiment: Experiment, arm: Arm, seed: int) -> Path:
@@ -216,7 +253,8 @@ class Runs:
 
     def _noisy(self, labels: Labels) -> Path:
         """Noise in the labels, the same for all seeds."""
-        folder = self.out / f"noise-{fingerprint(labels.fingerprint, json.dumps(to_dict(NOISE)))}"
+        name = f"noise-{fingerprint(labels.fingerprint, json.dumps(to_dict(NOISE)))}"
+        folder = self.trainings / name
         plant_noise(labels, NOISE).write(folder)
         return folder
 

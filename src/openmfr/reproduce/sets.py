@@ -6,6 +6,7 @@ masked test faces wear styles, and masks of a seed, that training never sees.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,11 +81,17 @@ class Sets:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies what is measured on."""
-        stores = [self.bare, self.worn, *(self.real[:1] if self.real else ())]
+        """Identifies what is measured on, alike on every machine.
+
+        The masked faces enter by what they were made from and how: where exactly a mask lies comes
+        from landmarks, whose last digits depend on the processor.
+        """
+        stores = [self.bare, *(self.real[:1] if self.real else ())]
+        masks = {name: self.worn.settings[name] for name in ("renderer_version", "masks", "seed")}
         pairs = [self.pairs.pairs, *(self.real[1:] if self.real else ())]
         rows = [array.tobytes() for p in pairs for array in (p.index_a, p.index_b, p.is_genuine)]
-        return fingerprint(*(store.fingerprint for store in stores), *rows)
+        names = [store.fingerprint for store in stores]
+        return fingerprint(*names, json.dumps(masks, sort_keys=True), *rows)
 
     @property
     def identity(self) -> IntArray:
