@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from openmfr.data.fit import fit_geometry
 from openmfr.data.geometry import FOLDER, Geometry
 from openmfr.data.store import Store
+from openmfr.device import keep_freed_pages
 from openmfr.masking.augment import Masker
 from openmfr.masking.config import MaskConfig
 from openmfr.recipes import tiny_real
@@ -198,6 +199,7 @@ def train_rows(store: Store, folder: Path, *, steps: int, repeats: int) -> list[
 
 def main() -> None:
     options = arguments(__doc__ or "")
+    keep_freed_pages()  # as `openmfr train` does
     images, repeats = (600, 3) if options.quick else (3_000, 5)
     steps, runs = (41, 1) if options.quick else (121, 5)
     threads = torch.get_num_threads()

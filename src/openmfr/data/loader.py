@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -87,6 +89,7 @@ class FaceDataset:
         self.store = store
         self.identity = identity
         self.change = change
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads) if change and threads > 1 else None
 
     def decode(self, draw: Draw, *, out: UInt8Array | None = None) -> tuple[Tensor, Tensor]:
@@ -106,10 +109,19 @@ class FaceDataset:
         for image, index in zip(pixels, indices, strict=True):
             self.store.decode(index, out=image)
         if self.change is not None:
-            changed = (self._pool.map if self._pool else map)(self.change, pixels, indices, epochs)
+            change = partial(self._change_some, pixels, indices, epochs)
+            changed = (self._pool.map if self._pool else map)(change, range(self._threads))
             deque(changed, maxlen=0)  # nothing is returned, but what went wrong is raised
         identity = self.identity[draw.images].astype(np.int64)
         return torch.from_numpy(pixels), torch.from_numpy(identity)
+
+    def _change_some(
+        self, pixels: UInt8Array, indices: list[int], epochs: list[int], thread: int
+    ) -> None:
+        """Change a thread's share: most images stay as they are, and a task for each would cost."""
+        assert self.change is not None
+        for i in range(thread, len(pixels), self._threads):
+            self.change(pixels[i], indices[i], epochs[i])
 
 
 def load_batches(
@@ -129,24 +141,36 @@ def load_batches(
     Raises:
         UserError: If an image or a shard is damaged.
     """
-    pages = _Pages(workers, sampler.batch, dataset.store.image_size) if workers else None
+    if not workers:
+        for images, identity in _decoded_here(dataset, sampler):
+            yield images.pin_memory() if pin_memory else images, identity
+        return
+    pages = _Pages(workers, sampler.batch, dataset.store.image_size)
     loader = DataLoader(
         _Decoder(dataset, pages),
         batch_sampler=sampler,  # type: ignore[arg-type]  # torch types it as lists; draws serve
         num_workers=workers,
-        prefetch_factor=_AHEAD if workers else None,
+        prefetch_factor=_AHEAD,
         collate_fn=_as_it_is,
     )
     for batch in loader:
         if isinstance(batch, UserError):
             raise batch
-        images, identity = batch
-        if pages is not None:
-            images = pages.take(images, pin_memory=pin_memory)
-            identity = torch.from_numpy(identity)
-        elif pin_memory:
-            images = images.pin_memory()
-        yield images, identity
+        place, identities = batch
+        yield pages.take(place, pin_memory=pin_memory), torch.from_numpy(identities)
+
+
+#: Batches that are made at once where images are changed between steps. One at a time, they find
+#: the processor's caches full of the network, and masks take twice as long.
+_AT_ONCE = 4
+
+
+def _decoded_here(dataset: FaceDataset, sampler: StreamSampler) -> Iterator[tuple[Tensor, Tensor]]:
+    draws = iter(sampler)
+    while some := list(islice(draws, _AT_ONCE if dataset.change else 1)):
+        images, epochs = (np.concatenate(part) for part in zip(*some, strict=True))
+        whole = dataset.decode(Draw(images, epochs))
+        yield from zip(*(torch.split(part, sampler.batch) for part in whole), strict=True)
 
 
 #: Rows that are numbered at once: whole, the numbers of 42 million take 0.3 GiB more.
@@ -185,20 +209,19 @@ class _Pages:
 
 
 class _Decoder(Dataset[Any]):
-    """Decodes in whichever process it is asked; hands a user's error on as a batch.
+    """Decodes in a worker process; hands a user's error on as a batch.
 
     DataLoader would wrap the error into a traceback.
     """
 
-    def __init__(self, dataset: FaceDataset, pages: _Pages | None) -> None:
+    def __init__(self, dataset: FaceDataset, pages: _Pages) -> None:
         self.dataset = dataset
         self.pages = pages
 
     def __getitems__(self, draw: Draw) -> tuple[Any, Any] | UserError:
+        worker = get_worker_info()
+        assert worker is not None
         try:
-            worker = get_worker_info()
-            if self.pages is None or worker is None:
-                return self.dataset.decode(draw)
             page, place = self.pages.next(worker.id)
             identity = self.dataset.decode(draw, out=page)[1]
             return place, identity.numpy()  # as bytes: a tensor would need shared memory of its own
