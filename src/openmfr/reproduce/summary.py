@@ -12,8 +12,8 @@ from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.table_report import Table
 from openmfr.evaluation.wording import PERCENT
 from openmfr.files import read_json, write_text
+from openmfr.reproduce.catalogue import TABLES
 from openmfr.reproduce.results import claim_cells
-from openmfr.reproduce.tables import TABLES
 from openmfr.reproduce.verdicts import Verdict
 
 SUMMARY: Final = "summary.md"

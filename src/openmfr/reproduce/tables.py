@@ -7,11 +7,9 @@ masks in training, so that the respirators and scarves of the test are new to th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from openmfr.errors import UserError, nearest
 from openmfr.masking.config import MaskConfig, StyleWeights
 from openmfr.recipes import masked_finetune, probe_real, tiny_real
 from openmfr.reproduce.experiment import Arm, Claim, Experiment, Figure, TrackTable
@@ -29,7 +27,8 @@ _OTHER_SETS: Final = (
 )
 
 
-_BOTH_KINDS: Final[tuple[Figure, ...]] = ("masked", "bare")
+#: Test faces that most claims are about.
+BOTH_KINDS: Final[tuple[Figure, ...]] = ("masked", "bare")
 
 
 def base(*, masks: float = 0.15) -> TrainConfig:
@@ -46,7 +45,8 @@ def _arm(
     return Arm(name=name, config=config, paper=paper, start_from=start_from)
 
 
-def _claim(says: str, better: str, than: str, figure: Figure) -> Claim:
+def claim(says: str, better: str, than: str, figure: Figure) -> Claim:
+    """A sentence about two arms, in one line."""
     return Claim(says=says, better=better, than=than, figure=figure)
 
 
@@ -94,9 +94,9 @@ def table_3() -> Experiment:
         title="A larger training set",
         arms=arms,
         claims=(
-            _claim("twice the people, fewer errors", half, quarter, "bare"),
-            _claim("and twice again", whole, half, "bare"),
-            _claim("masked faces too", whole, quarter, "masked"),
+            claim("twice the people, fewer errors", half, quarter, "bare"),
+            claim("and twice again", whole, half, "bare"),
+            claim("masked faces too", whole, quarter, "masked"),
         ),
         notes=(
             _OTHER_SETS,
@@ -132,10 +132,10 @@ def table_4() -> Experiment:
             ),
         ),
         claims=(
-            _claim("mixed precision is faster", "all, mixed", "all, float32", "time"),
-            _claim("a sample is faster", "a tenth of them, mixed", "all, mixed", "time"),
-            _claim("all beat a sample", "all, mixed", "a tenth of them, mixed", "masked"),
-            _claim("bare faces too", "all, mixed", "a tenth of them, mixed", "bare"),
+            claim("mixed precision is faster", "all, mixed", "all, float32", "time"),
+            claim("a sample is faster", "a tenth of them, mixed", "all, mixed", "time"),
+            claim("all beat a sample", "all, mixed", "a tenth of them, mixed", "masked"),
+            claim("bare faces too", "all, mixed", "a tenth of them, mixed", "bare"),
         ),
         notes=(
             _OTHER_SETS,
@@ -167,9 +167,9 @@ def table_5() -> Experiment:
             ),
         ),
         claims=(
-            _claim("cleaning helps", "cleaned", "noisy", "masked"),
-            _claim("bare faces too", "cleaned", "noisy", "bare"),
-            _claim("noise hurts", "true labels", "noisy", "masked"),
+            claim("cleaning helps", "cleaned", "noisy", "masked"),
+            claim("bare faces too", "cleaned", "noisy", "bare"),
+            claim("noise hurts", "true labels", "noisy", "masked"),
         ),
         notes=(
             _OTHER_SETS,
@@ -195,12 +195,12 @@ def table_6() -> Experiment:
             Arm(name="33%", config=base(masks=0.33)),
         ),
         claims=(
-            _claim("masks help on masked faces", "15%", "0%", "masked"),
-            _claim("15 % beats 10 %", "15%", "10%", "masked"),
-            _claim("15 % beats 20 %", "15%", "20%", "masked"),
-            _claim("10 % costs least bare", "10%", "15%", "bare"),
-            _claim("20 % costs more bare", "15%", "20%", "bare"),
-            _claim("15 % is the best balance", "15%", "10%", "both"),
+            claim("masks help on masked faces", "15%", "0%", "masked"),
+            claim("15 % beats 10 %", "15%", "10%", "masked"),
+            claim("15 % beats 20 %", "15%", "20%", "masked"),
+            claim("10 % costs least bare", "10%", "15%", "bare"),
+            claim("20 % costs more bare", "15%", "20%", "bare"),
+            claim("15 % is the best balance", "15%", "10%", "both"),
         ),
         notes=(
             _OTHER_SETS,
@@ -232,9 +232,9 @@ def table_7() -> Experiment:
             Arm(name="tiny, our default", config=start),
         ),
         claims=tuple(
-            _claim(f"beats {name}, {figure}", "RIDNet", name, figure)
+            claim(f"beats {name}, {figure}", "RIDNet", name, figure)
             for name in ("ResNet-50", "SE-ResNet-50", "ResNeXt-50", "IResNet-50")
-            for figure in _BOTH_KINDS
+            for figure in BOTH_KINDS
         ),
         notes=(
             _OTHER_SETS,
@@ -264,9 +264,9 @@ def table_8() -> Experiment:
             Arm(name="double", config=double, paper_text="RIDNet-L: Mask 95.972, MR-All 98.691"),
         ),
         claims=tuple(
-            _claim(f"{large} beats {small}, {figure}", large, small, figure)
+            claim(f"{large} beats {small}, {figure}", large, small, figure)
             for small, large in itertools.pairwise(names)
-            for figure in _BOTH_KINDS
+            for figure in BOTH_KINDS
         ),
         notes=(
             _OTHER_SETS,
@@ -304,13 +304,13 @@ def table_9() -> Experiment:
             _arm("no dropout", dropout(0.0), 0.0792, 0.0158),
         ),
         claims=(
-            _claim("CosFace beats ArcFace", "CosFace 0.4", "ArcFace 0.5", "masked"),
-            _claim("bare faces too", "CosFace 0.4", "ArcFace 0.5", "bare"),
-            _claim("ArcFace: 0.5 beats 0.45", "ArcFace 0.5", "ArcFace 0.45", "masked"),
-            _claim("less decay", "weight decay 1e-4", "weight decay 5e-4", "masked"),
-            _claim("less decay, bare faces", "weight decay 1e-4", "weight decay 5e-4", "bare"),
-            _claim("dropout helps", "dropout 0.4", "no dropout", "masked"),
-            _claim("dropout helps bare faces", "dropout 0.4", "no dropout", "bare"),
+            claim("CosFace beats ArcFace", "CosFace 0.4", "ArcFace 0.5", "masked"),
+            claim("bare faces too", "CosFace 0.4", "ArcFace 0.5", "bare"),
+            claim("ArcFace: 0.5 beats 0.45", "ArcFace 0.5", "ArcFace 0.45", "masked"),
+            claim("less decay", "weight decay 1e-4", "weight decay 5e-4", "masked"),
+            claim("less decay, bare faces", "weight decay 1e-4", "weight decay 5e-4", "bare"),
+            claim("dropout helps", "dropout 0.4", "no dropout", "masked"),
+            claim("dropout helps bare faces", "dropout 0.4", "no dropout", "bare"),
         ),
         notes=(
             _OTHER_SETS,
@@ -332,9 +332,9 @@ def table_10() -> Experiment:
             _arm("fine-tuned", masked_finetune(start), 0.0757, 0.0148, start_from="before"),
         ),
         claims=(
-            _claim("helps on masked faces", "fine-tuned", "before", "masked"),
-            _claim("costs a little on bare ones", "before", "fine-tuned", "bare"),
-            _claim("improves the combination", "fine-tuned", "before", "both"),
+            claim("helps on masked faces", "fine-tuned", "before", "masked"),
+            claim("costs a little on bare ones", "before", "fine-tuned", "bare"),
+            claim("improves the combination", "fine-tuned", "before", "both"),
         ),
         notes=(
             _OTHER_SETS,
@@ -344,55 +344,3 @@ def table_10() -> Experiment:
             "Learning rate and its schedule in the fine-tuning are ours: the paper is silent.",
         ),
     )
-
-
-def synthetic() -> Experiment:
-    """Synthetic faces before real ones; not in the paper."""
-    start = base()
-    names = ("synthetic faces alone", "synthetic, then real", "real faces alone")
-    alone, then_real, real = names
-    return Experiment(
-        table="synthetic",
-        title="Training on synthetic faces before real ones",
-        arms=(
-            Arm(name=alone, config=start, is_synthetic=True),
-            Arm(name=then_real, config=start, start_from=alone),
-            Arm(name=real, config=start),
-        ),
-        claims=tuple(
-            _claim(f"synthetic faces help, {figure}", then_real, real, figure)
-            for figure in _BOTH_KINDS
-        ),
-        notes=(
-            "Not in the paper. 1,000 synthetic people with 20 images each come first, in a "
-            "training of the same length; then real faces, with new prototypes.",
-        ),
-    )
-
-
-TABLES: Final[dict[str, Callable[[], Experiment]]] = {
-    "T1": table_1,
-    "T2": table_2,
-    "T3": table_3,
-    "T4": table_4,
-    "T5": table_5,
-    "T6": table_6,
-    "T7": table_7,
-    "T8": table_8,
-    "T9": table_9,
-    "T10": table_10,
-    "synthetic": synthetic,
-}
-
-
-def load_experiment(name: str) -> Experiment:
-    """Make an experiment by the name of its table.
-
-    Raises:
-        UserError: If there is none of this name.
-    """
-    if name not in TABLES:
-        raise UserError(
-            where="table", found=name, allowed=", ".join(TABLES), next_step=nearest(name, TABLES)
-        )
-    return TABLES[name]()
