@@ -25,8 +25,9 @@ from openmfr.recipes import masked_finetune, tiny_synthetic
 from openmfr.reproduce.catalogue import load_experiment
 from openmfr.reproduce.experiment import Arm, Claim, Experiment, Figure, TrackTable
 from openmfr.reproduce.networks import MACS
+from openmfr.reproduce.outcome import Outcome
 from openmfr.reproduce.results import run_experiment
-from openmfr.reproduce.runs import Outcome, Runs
+from openmfr.reproduce.runs import Runs
 from openmfr.reproduce.sets import Sets, real_sets, synthetic_sets
 from openmfr.reproduce.verdicts import verdicts
 from openmfr.train import ScheduleConfig, TrainConfig

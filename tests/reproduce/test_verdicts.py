@@ -8,7 +8,7 @@ import pytest
 from openmfr.recipes import probe_real
 from openmfr.reproduce.catalogue import TABLES
 from openmfr.reproduce.experiment import Arm, Claim, Experiment
-from openmfr.reproduce.runs import Outcome
+from openmfr.reproduce.outcome import Outcome
 from openmfr.reproduce.verdicts import Spread, gain, verdicts
 
 CLAIM = Claim(says="masks help", better="masks", than="none", figure="masked")

@@ -13,7 +13,8 @@ from openmfr.evaluation.table_report import Table
 from openmfr.evaluation.wording import PERCENT, Unit, describe
 from openmfr.files import write_json, write_text
 from openmfr.reproduce.experiment import FIGURES, Experiment, Figure
-from openmfr.reproduce.runs import EMBEDDINGS, Outcome, Runs
+from openmfr.reproduce.outcome import Outcome
+from openmfr.reproduce.runs import EMBEDDINGS, Runs
 from openmfr.reproduce.sets import Sets
 from openmfr.reproduce.tracks import beside_published, measure_track
 from openmfr.reproduce.verdicts import Outcomes, Verdict, average, verdicts

@@ -14,12 +14,11 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from openmfr.checkpoint import Checkpoint, CheckpointEmbedder
@@ -31,14 +30,13 @@ from openmfr.data.noise import NOISY, NoiseConfig, plant_noise
 from openmfr.data.store import Store
 from openmfr.embed import embed_store
 from openmfr.errors import Preempted
-from openmfr.files import atomic_path, fingerprint, if_free, read_json, write_json
-from openmfr.reproduce.experiment import FIGURES, Arm, Experiment, Figure, both
-from openmfr.reproduce.sets import FNMR, Sets, synthetic_training
+from openmfr.files import fingerprint, if_free, read_json, write_json
+from openmfr.reproduce.experiment import Arm, Experiment
+from openmfr.reproduce.outcome import Outcome
+from openmfr.reproduce.sets import Sets, synthetic_training
 from openmfr.train import Training
 
 logger = logging.getLogger(__name__)
-
-FloatArray = npt.NDArray[np.float64]
 
 #: Seconds between looks at what other processes have done.
 _PATIENCE: Final = 1.0
@@ -55,22 +53,6 @@ _ALL, _TRAINING = "seconds", "training"
 _RUN: Final = "run"
 #: In a training's folder, its embeddings of the test faces, begun when the network is trained.
 EMBEDDINGS: Final = "embeddings"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
-    """What one training reached.
-
-    Attributes:
-        value: FNMR at FMR 1e-2 by what it is measured on, 0–1; "time": CPU seconds of training.
-        drawn: The same on each draw of people, each of shape (replicates,), NaN where undefined;
-            of "time", which people have no part in, one number throughout.
-        seconds: CPU seconds of training and measuring.
-    """
-
-    value: dict[Figure, float]
-    drawn: dict[Figure, FloatArray]
-    seconds: float
 
 
 class Runs:
@@ -100,6 +82,11 @@ class Runs:
 
     def folder(self, experiment: Experiment, arm: Arm, seed: int) -> Path:
         """Where a training stands: named by what decides its outcome."""
+        text = self._description(experiment, arm, seed)
+        return self.trainings / fingerprint(text, self._faces(arm).fingerprint)
+
+    def _description(self, experiment: Experiment, arm: Arm, seed: int) -> str:
+        """What decides a training's outcome, beside the images, as JSON."""
         before = ""
         if arm.start_from is not None:
             before = self.folder(experiment, experiment.arm(arm.start_from), seed).name
@@ -111,23 +98,12 @@ class Runs:
             known.append(to_dict(NOISE))
         if arm.cleaned_by is not None:
             known.append(self.folder(experiment, experiment.arm(arm.cleaned_by), seed).name)
-        text = json.dumps(known, sort_keys=True)
-        return self.trainings / fingerprint(text, self._faces(arm).fingerprint)
+        return json.dumps(known, sort_keys=True)
 
     def outcome(self, experiment: Experiment, arm: Arm, seed: int) -> Outcome | None:
         """Read what a training reached; None if it is not done."""
         path = self._outcome_path(self.folder(experiment, arm, seed))
-        if not path.exists():
-            return None
-        with np.load(path) as file:
-            if str(file["sets"]) != self.sets.fingerprint:
-                return None
-            names = [name for name in FIGURES if f"{name}.value" in file.files]
-            return Outcome(
-                value={name: float(file[f"{name}.value"]) for name in names},
-                drawn={name: file[f"{name}.drawn"] for name in names},
-                seconds=float(file["seconds"]),
-            )
+        return Outcome.read(path, sets=self.sets.fingerprint)
 
     def go(
         self, experiment: Experiment, *, seeds: int, minutes: float | None = None
@@ -207,24 +183,12 @@ class Runs:
             embedder = CheckpointEmbedder(Checkpoint.open(best), device=self.device)
             results = self.sets.measure(embedder, folder / EMBEDDINGS, replicates=self.replicates)
         spent = read_json(folder / _SPENT, what="account")
-        columns: dict[str, npt.ArrayLike] = {
-            "sets": self.sets.fingerprint,
-            "seconds": spent[_ALL],
-        }
-        value, drawn = dict[Figure, float](), dict[Figure, FloatArray]()
-        for name, result in results.items():
-            place = result.names.index(FNMR)
-            found = result.measured[place].value
-            value[name] = float("nan") if found is None else found
-            drawn[name] = result.drawn[:, place].astype(np.float64)
-        value["both"] = both(value["masked"], value["bare"])
-        drawn["both"] = both(drawn["masked"], drawn["bare"])
-        value["time"] = spent[_TRAINING]
-        drawn["time"] = np.full(self.replicates, value["time"])
-        for name in value:
-            columns |= {f"{name}.value": value[name], f"{name}.drawn": drawn[name]}
-        with atomic_path(self._outcome_path(folder)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **columns)  # type: ignore[arg-type]
+        outcome = Outcome.of(results, training_seconds=spent[_TRAINING], seconds=spent[_ALL])
+        outcome.write(
+            self._outcome_path(folder),
+            sets=self.sets.fingerprint,
+            training=self._description(experiment, arm, seed),
+        )
         done = self.outcome(experiment, arm, seed)
         assert done is not None
         return done

@@ -18,7 +18,7 @@ from scipy.stats import norm, t
 
 from openmfr.evaluation.intervals import Measured
 from openmfr.reproduce.experiment import Claim, Experiment, Figure
-from openmfr.reproduce.runs import Outcome
+from openmfr.reproduce.outcome import Outcome
 
 FloatArray = npt.NDArray[np.float64]
 #: Arm → its trainings by seed.
