@@ -51,8 +51,12 @@ def claim(says: str, better: str, than: str, figure: Figure) -> Claim:
 
 
 def final() -> TrainConfig:
-    """What we train to be used: `tiny_real` with rendered masks, at twice the resolution."""
-    return replace(tiny_real(), masks=base().masks)
+    """What we train to be used: `tiny_real`, at twice the resolution, with masks on a third.
+
+    A third and not the paper's 15 %, as that is what serves masked faces best here, at no cost to
+    bare ones.
+    """
+    return replace(tiny_real(), masks=base(masks=0.33).masks)
 
 
 def table_1() -> Experiment:
