@@ -13,18 +13,26 @@ from hypothesis import HealthCheck, settings
 #: Blocks torch for whoever imports it; looking for doctests imports everything.
 collect_ignore = ["without_torch.py"]
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+_NO_DATA = "no real faces at {}; set OPENMFR_DATA to their folder"
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Path:
-    """Folder of real faces for tests: `OPENMFR_DATA`, or the default beside the repository."""
+def real_data_if_any() -> Path | None:
+    """Folder of real faces, `OPENMFR_DATA` or the default beside the repository; None without."""
     folder = Path(os.environ.get("OPENMFR_DATA", DEFAULT_DATA))
     if folder.is_dir():
         return folder
-    reason = f"no real faces at {folder}; set OPENMFR_DATA to their folder"
     if os.environ.get("OPENMFR_REQUIRE_DATA") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+        pytest.fail(_NO_DATA.format(folder))
+    return None
+
+
+@pytest.fixture(scope="session")
+def real_data(real_data_if_any: Path | None) -> Path:
+    """Folder of real faces, for tests that need some."""
+    if real_data_if_any is None:
+        pytest.skip(_NO_DATA.format(os.environ.get("OPENMFR_DATA", DEFAULT_DATA)))
+    return real_data_if_any
 
 
 def pytest_configure() -> None:
