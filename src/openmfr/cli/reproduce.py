@@ -41,9 +41,8 @@ def main(
 
     Args:
         table: T1 to T10, masks, synthetic, or summary.
-        data: Folder with train-celeba, lfw-112 (with pairs.csv) and, if possible, mfr2-dev (with
-            pairs.csv): photos aligned to 112 x 112, a folder for each person. Synthetic faces by
-            default.
+        data: Folder with train-celeba, lfw-112 and, if possible, mfr2-dev (with pairs.csv): photos
+            aligned to 112 x 112, a folder for each person. Synthetic faces by default.
         out: Folder for stores, trainings and results.
         seeds: Trainings of each arm.
         budget: Minutes after which to stop and say what is known so far; by default never.

@@ -10,10 +10,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from openmfr.evaluation.verification import VerificationResult
 from openmfr.files import atomic_path
 from openmfr.reproduce.experiment import FIGURES, Figure, both
-from openmfr.reproduce.sets import FNMR
+from openmfr.reproduce.sets import Resampled
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,7 +27,7 @@ class Outcome:
     """What one training reached.
 
     Attributes:
-        value: FNMR at FMR 1e-2 by what it is measured on, 0–1; "time": CPU seconds of training.
+        value: FNMR by what it is measured on, 0–1; "time": CPU seconds of training.
         drawn: The same on each draw of people, each of shape (replicates,), NaN where undefined;
             of "time", which people have no part in, one number throughout.
         seconds: CPU seconds of training and measuring.
@@ -41,7 +40,7 @@ class Outcome:
     @classmethod
     def of(
         cls,
-        results: Mapping[Figure, VerificationResult],
+        results: Mapping[Figure, Resampled],
         *,
         training_seconds: float,
         seconds: float,
@@ -53,12 +52,8 @@ class Outcome:
             training_seconds: CPU seconds of training alone.
             seconds: CPU seconds of training and measuring.
         """
-        value, drawn = dict[Figure, float](), dict[Figure, FloatArray]()
-        for name, result in results.items():
-            place = result.names.index(FNMR)
-            found = result.measured[place].value
-            value[name] = float("nan") if found is None else found
-            drawn[name] = result.drawn[:, place].astype(np.float64)
+        value = {name: result.value for name, result in results.items()}
+        drawn = {name: result.drawn.astype(np.float64) for name, result in results.items()}
         return cls._completed(value, drawn, training_seconds, seconds)
 
     @classmethod
