@@ -27,13 +27,16 @@ class Unit(NamedTuple):
 PERCENT = Unit(100, 2, " %")
 PLAIN = Unit(1, 4, "")
 
+#: What differences of equal numbers come to, by rounding.
+_ROUNDING = 1e-12
+
 
 def percent(value: float) -> str:
     """Write a rate in 0–1 as a percentage; what is not quite 0 or 1 never looks like it.
 
     Example:
-        >>> percent(0.98601), percent(1.0), percent(0.99998)
-        ('98.60 %', '100.00 %', '99.998 %')
+        >>> percent(0.98601), percent(1.0), percent(0.99998), percent(0.3 - 0.1 - 0.2)
+        ('98.60 %', '100.00 %', '99.998 %', '0.00 %')
     """
     return _digits(value, PERCENT) + PERCENT.suffix
 
@@ -133,6 +136,7 @@ def interval_html(measured: Measured, unit: Unit = PERCENT) -> Html:
 
 def _digits(value: float, unit: Unit) -> str:
     scaled, decimals = unit.whole * value, unit.decimals
-    while value not in (0, 1) and round(scaled, decimals) in (0, unit.whole) and decimals < 8:
+    is_whole = min(abs(value), abs(1 - value)) < _ROUNDING
+    while not is_whole and round(scaled, decimals) in (0, unit.whole) and decimals < 8:
         decimals += 1
-    return f"{scaled:.{decimals}f}"
+    return f"{round(scaled, decimals) + 0.0:.{decimals}f}"  # adding 0 makes −0 one

@@ -37,7 +37,7 @@ def masks() -> Experiment:
         ),
         claims=tuple(
             claim(f"{first} beats {second}, {figure}", first, second, figure)
-            for figure in ("masked", "bare", "really masked")
+            for figure in ("masked", "masked pairs", "bare", "really masked")
             for first, second in better
         ),
         notes=(

@@ -97,7 +97,11 @@ class Sets:
         from landmarks, whose last digits depend on the processor.
         """
         masks = {name: self.worn.settings[name] for name in ("renderer_version", "masks", "seed")}
-        known = [self.bare.fingerprint, json.dumps(masks, sort_keys=True), f"{FMR:g} of all pairs"]
+        known = [
+            self.bare.fingerprint,
+            json.dumps(masks, sort_keys=True),
+            f"all pairs, three ways, at {FMR:g}",
+        ]
         if self.real is None:
             return fingerprint(*known)
         store, pairs = self.real
@@ -119,8 +123,9 @@ class Sets:
     ) -> Mapping[Figure, Resampled]:
         """Embed all test faces, mirrored too, and measure.
 
-        Bare faces are compared with all other bare ones. Every second one with its mask is compared
-        with the bare ones between, so that no photo meets itself. Both on the same draws of people.
+        Bare faces are compared with all other bare ones, masked ones with all other masked ones.
+        Every second one with its mask is compared with the bare ones between, so that no photo
+        meets itself. All on the same draws of people.
 
         Args:
             embedder: A trained recogniser.
@@ -154,25 +159,30 @@ class Sets:
         wears = np.array([style is not None for style in self.worn.column(MASK_STYLE)])
         nobody = np.zeros(count, dtype=np.bool_)
         is_bare = np.concatenate([~nobody, nobody])
-        compared: dict[str, tuple[BoolArray, BoolArray]] = {
+        compared: dict[Figure, tuple[BoolArray, BoolArray]] = {
             "bare": (is_bare, is_bare),
             "masked": (
                 np.concatenate([nobody, wears & is_second]),
                 np.concatenate([~is_second, nobody]),
             ),
+            "masked pairs": (np.concatenate([nobody, wears]),) * 2,
         }
-        identity = np.tile(self.identity, 2)
-        parts = measure_sets(faces, identity, compared, fmrs=(FMR,), replicates=0)
+        parts = measure_sets(
+            faces,
+            np.tile(self.identity, 2),
+            {str(name): sides for name, sides in compared.items()},
+            fmrs=(FMR,),
+            replicates=0,
+        )
         drawn = draw_together(
             [statistics_of(part.pairs, [FMR]) for part in parts.values()],
             replicates=replicates,
             seed=0,
         )
-        bare, masked = (
-            Resampled(_number(part.measured[0].value), draws[:, 0])
-            for part, draws in zip(parts.values(), drawn, strict=True)
-        )
-        return {"bare": bare, "masked": masked}
+        return {
+            name: Resampled(_number(parts[name].measured[0].value), draws[:, 0])
+            for name, draws in zip(compared, drawn, strict=True)
+        }
 
 
 def _number(value: float | None) -> float:
