@@ -222,7 +222,7 @@ def _page(
         *published,
         *(table.markdown() for table in tables(experiment, outcomes)),
         f"Trained on {len(sets.training):,} images; {cpu_hours(outcomes):.1f} CPU hours. Again:",
-        f"```bash\n{command}\n```",
+        f"<!-- not run: trains -->\n```bash\n{command}\n```",
         *experiment.notes,
     ]
     return "\n\n".join(parts) + "\n"
