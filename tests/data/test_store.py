@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import shutil
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from toys import make_store
 from openmfr.data.store import MANIFEST, Store, decode_image, encode_jpeg
 from openmfr.data.store_writer import StoreWriter, writing_store
 from openmfr.errors import UserError
+from openmfr.files import only_one
 
 
 def write_shards(path: Path, numbers: list[int]) -> StoreWriter:
@@ -109,6 +112,37 @@ def test_a_second_command_waits_and_has_what_the_first_one_finished(tmp_path: Pa
     other.join()
     assert isinstance(found[0], Store)
     assert files_of(tmp_path / "s") == {MANIFEST, "shard-000000.arrow"}
+
+
+def test_a_second_command_looks_at_the_folder_only_when_the_first_has_left_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first one's end there is a moment with neither settings nor manifest."""
+    folder, waits = tmp_path / "s", threading.Event()
+    found: list[object] = []
+
+    def waiting(path: Path) -> AbstractContextManager[None]:
+        waits.set()
+        return only_one(path)
+
+    def second() -> None:
+        with writing_store(folder, image_size=8, settings={}) as got:
+            found.append(got)
+
+    with writing_store(tmp_path / "whole", image_size=8, settings={}) as writer:
+        assert isinstance(writer, StoreWriter)
+        write_one(writer)
+        writer.commit(shards=1)
+    monkeypatch.setattr("openmfr.data.store_writer.only_one", waiting)
+    folder.mkdir()
+    other = threading.Thread(target=second)
+    with only_one(folder):
+        shutil.copy(tmp_path / "whole" / "shard-000000.arrow", folder)
+        other.start()
+        assert waits.wait(60)
+        shutil.copy(tmp_path / "whole" / MANIFEST, folder)
+    other.join()
+    assert isinstance(found[0], Store)
 
 
 def write_one(writer: StoreWriter) -> None:

@@ -185,7 +185,7 @@ def writing_store(
             stand there.
     """
     path = Path(path)
-    if not (path / MANIFEST).exists():
+    if not path.is_dir():  # what a folder holds is looked at when nobody else works there
         prepare_folder(path, mark=SETTINGS, what="unfinished store")
     path.mkdir(parents=True, exist_ok=True)
     with only_one(path):
