@@ -160,6 +160,29 @@ def only_one(folder: Path, *, patience: float = 10.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def taken_folder(folder: Path, *, mark: str, what: str) -> Iterator[None]:
+    """Make a folder, or take one that is there, and keep other processes from it meanwhile.
+
+    What it holds is for the block to look at (`prepare_folder`), when nobody else works there: at
+    the beginning and the end of another's work there are moments without the mark.
+
+    Args:
+        folder: Where the work writes.
+        mark: As for `prepare_folder`.
+        what: What it will be, for the error.
+
+    Raises:
+        UserError: If it is a file, or another process keeps working there.
+    """
+    if not folder.is_dir():
+        prepare_folder(folder, mark=mark, what=what)
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_one(folder):
+        remove_leftovers(folder)
+        yield
+
+
 def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

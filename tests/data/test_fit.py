@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from openmfr.data.store import Store, encode_jpeg
 from openmfr.data.store_writer import StoreWriter
 from openmfr.errors import UserError
 from openmfr.faces import occlusion
+from openmfr.files import only_one
 
 
 @pytest.fixture
@@ -114,6 +118,29 @@ def test_a_finished_geometry_is_opened_and_not_touched(store: Store, tmp_path: P
     assert (first.was_finished, again.was_finished) == (False, True)
     assert (again.fitted, again.failed) == (first.fitted, first.failed)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_second_command_finds_what_the_first_one_finished_meanwhile(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out, waits = tmp_path / "whole", tmp_path / "out", threading.Event()
+    run(store, whole)
+    GeometryWriter(out, store, provider=BrightnessProvider.name, checks=fit.CHECKS_VERSION)
+    found: list[FitSummary] = []
+
+    def waiting(folder: Path) -> AbstractContextManager[None]:
+        waits.set()
+        return only_one(folder)
+
+    monkeypatch.setattr("openmfr.files.only_one", waiting)
+    second = threading.Thread(target=lambda: found.append(run(store, out)))
+    with only_one(out):  # as the first one, which has begun
+        second.start()
+        assert waits.wait(60)
+        shutil.copytree(whole, out, dirs_exist_ok=True)
+    second.join()
+    assert found[0].was_finished
+    assert content(out) == content(whole)
 
 
 def test_another_provider_does_not_go_on_with_what_was_begun(store: Store, tmp_path: Path) -> None:

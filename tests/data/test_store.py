@@ -133,7 +133,7 @@ def test_a_second_command_looks_at_the_folder_only_when_the_first_has_left_it(
         assert isinstance(writer, StoreWriter)
         write_one(writer)
         writer.commit(shards=1)
-    monkeypatch.setattr("openmfr.data.store_writer.only_one", waiting)
+    monkeypatch.setattr("openmfr.files.only_one", waiting)
     folder.mkdir()
     other = threading.Thread(target=second)
     with only_one(folder):

@@ -158,13 +158,7 @@ def test_the_documentation_runs_as_it_is_written(
         for name, folder in GIVEN.values():
             (tmp_path / name).symlink_to(real_data_if_any / folder)
     for block in BLOCKS:
-        needed = GIVEN.get(block.reason or "")
-        is_given = needed is not None and (tmp_path / needed[0]).exists()
-        if (
-            (block.reason and not is_given)
-            or block.is_included
-            or not (block.title or block.language in RUN)
-        ):
+        if not block.is_to_run(tmp_path):
             continue
         if block.title:
             (tmp_path / block.title).write_text(block.text, encoding="utf-8")

@@ -20,6 +20,7 @@ import numpy as np
 from openmfr.data.geometry import (
     FAILED,
     FOLDER,
+    SETTINGS,
     Geometry,
     GeometryWriter,
     Status,
@@ -31,7 +32,7 @@ from openmfr.errors import UserError
 from openmfr.faces import occlusion
 from openmfr.faces.geometry import PACKED, VERTICES, Float32Array, GeometryProvider, pack
 from openmfr.faces.mesh_provider import FaceMeshProvider
-from openmfr.files import only_one
+from openmfr.files import taken_folder
 from openmfr.run import progress
 from openmfr.workers import choose_workers, do_all, size_of_part
 
@@ -111,13 +112,13 @@ def fit_geometry(
         )
     out = store.path / FOLDER if out is None else out
     provider = _name(provider_factory)
-    writer = GeometryWriter(out, store, provider=provider, checks=CHECKS_VERSION)
     parts = _parts(len(store))
-    if writer.is_finished:
-        writer.tidy(parts=len(parts))
-        geometry = Geometry(out)
-    else:
-        with only_one(out):
+    with taken_folder(out, mark=SETTINGS, what="unfinished geometry"):
+        writer = GeometryWriter(out, store, provider=provider, checks=CHECKS_VERSION)
+        if writer.is_finished:
+            writer.tidy(parts=len(parts))
+            geometry = Geometry(out)
+        else:
             _fit_missing(writer, parts, provider_factory, workers, cluster)
             geometry = writer.commit(parts=len(parts))
     return _summary(geometry, was_finished=writer.is_finished, seconds=time.monotonic() - started)

@@ -132,7 +132,8 @@ def load_batches(
     Args:
         dataset: What to decode.
         sampler: Yields what each batch consists of.
-        workers: Processes that decode; 0 decodes in this one. The batches are the same.
+        workers: Processes that decode; 0 decodes in this one, a few batches at once if images are
+            changed. The batches are the same.
         pin_memory: Whether to put batches in page-locked memory for a GPU.
 
     Yields:

@@ -31,11 +31,10 @@ from openmfr.files import (
     atomic_path,
     check_same_settings,
     fingerprint,
-    only_one,
     prepare_folder,
     read_json,
-    remove_leftovers,
     sha256_of_file,
+    taken_folder,
     write_json,
 )
 
@@ -185,11 +184,7 @@ def writing_store(
             stand there.
     """
     path = Path(path)
-    if not path.is_dir():  # what a folder holds is looked at when nobody else works there
-        prepare_folder(path, mark=SETTINGS, what="unfinished store")
-    path.mkdir(parents=True, exist_ok=True)
-    with only_one(path):
-        remove_leftovers(path)
+    with taken_folder(path, mark=SETTINGS, what="unfinished store"):
         if not (path / MANIFEST).exists():
             yield StoreWriter(path, image_size=image_size, settings=settings)
             return

@@ -86,7 +86,7 @@ def both(masked: Number, bare: Number) -> Number:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sentence of the paper: one arm has fewer errors than another.
+    """A sentence, mostly of the paper: one arm has fewer errors than another.
 
     Attributes:
         says: The sentence.
@@ -109,7 +109,7 @@ class Experiment:
         table: Its name: "T6".
         title: What it is about.
         arms: What is trained; an arm that others need stands before them.
-        claims: What the paper says of them.
+        claims: What the paper says of them, or what is asked of those that are not in it.
         notes: What a reader must know: where the paper contradicts itself, what we changed.
         track: The table of the challenge whose published rows its arms stand beside, if any.
 

@@ -93,7 +93,7 @@ class Outcome:
             )
 
     def write(self, path: Path, *, sets: str, training: str) -> None:
-        """Write it to a file of some 10 KB: what was measured, with draws in single precision.
+        """Write it to a file of some 16 KB: what was measured, with draws in single precision.
 
         Args:
             path: The file, NAME.npz.

@@ -100,7 +100,7 @@ class Sets:
         known = [
             self.bare.fingerprint,
             json.dumps(masks, sort_keys=True),
-            f"all pairs, three ways, at {FMR:g}",
+            f"all pairs: bare, masked, masked pairs, at {FMR:g}",
         ]
         if self.real is None:
             return fingerprint(*known)
@@ -112,6 +112,20 @@ class Sets:
     def identity(self) -> IntArray:
         """Who is on each bare test face, shape (N,)."""
         return Labels.read(self.bare.path / LABELS).identity
+
+    @property
+    def is_worn(self) -> BoolArray:
+        """Whose faces could be masked, shape (N,)."""
+        return np.array([style is not None for style in self.worn.column(MASK_STYLE)])
+
+    @property
+    def is_masked_side(self) -> BoolArray:
+        """Who wears a mask where masked faces meet bare ones, shape (N,): every second one.
+
+        So no photo meets itself.
+        """
+        is_second: BoolArray = np.arange(len(self.bare)) % 2 == 1
+        return self.is_worn & is_second
 
     def embedded(self, folder: Path) -> tuple[FloatArray, FloatArray]:
         """Embeddings of the bare and of the masked test faces that `measure` left, both (N, D)."""
@@ -154,18 +168,12 @@ class Sets:
 
     def _all_pairs(self, faces: FloatArray, replicates: int) -> dict[Figure, Resampled]:
         """Measure embeddings of the bare and, below them, of the masked faces, shape (2N, D)."""
-        count = len(self.bare)
-        is_second = np.arange(count) % 2 == 1
-        wears = np.array([style is not None for style in self.worn.column(MASK_STYLE)])
-        nobody = np.zeros(count, dtype=np.bool_)
-        is_bare = np.concatenate([~nobody, nobody])
+        nobody = np.zeros(len(self.bare), dtype=np.bool_)
+        masked = self.is_masked_side
         compared: dict[Figure, tuple[BoolArray, BoolArray]] = {
-            "bare": (is_bare, is_bare),
-            "masked": (
-                np.concatenate([nobody, wears & is_second]),
-                np.concatenate([~is_second, nobody]),
-            ),
-            "masked pairs": (np.concatenate([nobody, wears]),) * 2,
+            "bare": (np.concatenate([~nobody, nobody]),) * 2,
+            "masked": (np.concatenate([nobody, masked]), np.concatenate([~masked, nobody])),
+            "masked pairs": (np.concatenate([nobody, self.is_worn]),) * 2,
         }
         parts = measure_sets(
             faces,

@@ -1,9 +1,9 @@
 """What was trained, measured in the form of the challenge's two tracks, beside the published rows.
 
 The tracks' own images were never published. Ours are the test faces of `sets`, every second one
-with its mask, so that no photo meets itself: bare ones are compared with each other, and masked
-with bare ones. They show neither children, nor scenes, nor which of the InsightFace track's four
-groups someone belongs to; those columns stay empty.
+with its mask (`Sets.is_masked_side`), so that no photo meets itself: bare ones are compared with
+each other, and masked with bare ones. They show neither children, nor scenes, nor which of the
+InsightFace track's four groups someone belongs to; those columns stay empty.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def measure_track(
         UserError: If there are no such embeddings, or too few pairs.
     """
     bare, masked = sets.embedded(embeddings)
-    is_masked = np.arange(len(bare)) % 2 == 1
+    is_masked = sets.is_masked_side
     embedding = np.where(is_masked[:, None], masked, bare)
     return _track(table, is_masked).measure(embedding, sets.identity, options)
 

@@ -23,10 +23,9 @@ from openmfr.files import (
     check_format_version,
     check_same_settings,
     fingerprint,
-    only_one,
     prepare_folder,
     read_json,
-    remove_leftovers,
+    taken_folder,
     write_json,
 )
 from openmfr.workers import choose_workers
@@ -111,9 +110,8 @@ def convert_from_store(
         "labels": labels.fingerprint if labels is not None else "",
         "set_aside": fingerprint(store.quarantined.tobytes()) if store.quarantined.size else "",
     }
-    prepare_folder(out, mark=CONVERSION, what="unfinished conversion")
-    out.mkdir(parents=True, exist_ok=True)
-    with only_one(out):
+    with taken_folder(out, mark=CONVERSION, what="unfinished conversion"):
+        prepare_folder(out, mark=CONVERSION, what="unfinished conversion")
         done = _begin(out, settings)
         if done is not None:
             return OutSummary(**done, was_finished=True)
@@ -139,7 +137,6 @@ def convert_from_store(
 
 def _begin(out: Path, settings: dict[str, Any]) -> dict[str, int] | None:
     """Mark a folder; return the counts of an earlier run that finished there."""
-    remove_leftovers(out)
     if (out / CONVERSION).exists():
         names = ("settings", "counts")
         begun = read_json(out / CONVERSION, what="conversion", required=names)
