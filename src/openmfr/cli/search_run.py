@@ -19,7 +19,7 @@ def main(
     *,
     labels: Path | None = None,
     space: str = "pocket",
-    controller: Literal["policy", "random", "tpe", "evolution"] = "policy",
+    controller: Literal["policy", "random", "tpe", "evolution"] = "evolution",
     trials: int = 200,
     target_macs: float | None = None,
     target_ms: float | None = None,

@@ -71,7 +71,7 @@ class SearchConfig:
         seed: Of the controller; the proxy has its own.
     """
 
-    controller: ControllerKind = "policy"
+    controller: ControllerKind = "evolution"
     trials: int = 200
     target_macs: float | None = None
     target_ms: float | None = None
