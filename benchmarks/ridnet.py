@@ -49,8 +49,7 @@ class Network(OnnxModel):
         self.engine = OnnxRuntime(path, threads=1)
 
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        (embedding,) = self.engine.run(images).values()
-        return embedding
+        return self.engine.run(images)[self.engine.outputs[0].name]
 
 
 def shipped(folder: Path, *, is_quick: bool) -> dict[str, Work]:
