@@ -55,8 +55,8 @@ def main(
         labels: Label table; STORE/labels.parquet by default.
         space: pocket (a candidate takes half a minute on one thread), narrow (around ridnet_xs,
             for a GPU), or a JSON file with the fields of openmfr.search.space.Space.
-        controller: Who proposes: a policy that learns by reinforcement, chance, Optuna's
-            tree-structured Parzen estimator, or regularised evolution.
+        controller: Who proposes: regularised evolution, a policy that learns by reinforcement,
+            chance, or Optuna's tree-structured Parzen estimator.
         trials: Candidates in the search, those of all workers and controllers together.
         target_macs: Multiply-adds of an image that a network should have, as 30e6.
         target_ms: Instead, milliseconds that an image should take in ONNX Runtime on one thread.
