@@ -144,6 +144,7 @@ def compare(json_path: str | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="as without: the table is read")
     parser.add_argument("--json", metavar="PATH", help="write the rows there; - prints them last")
     parser.add_argument("--search", type=Path, help="folder of a finished search")
     parser.add_argument("--data", type=Path, help="folder of photos, as for openmfr reproduce")
