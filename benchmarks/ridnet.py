@@ -15,6 +15,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 # One thread, whatever the libraries would choose; before they are imported.
@@ -93,7 +94,7 @@ def milliseconds(work: Mapping[str, Work], *, rounds: int, count: int) -> dict[s
 def below(what: str, ours: list[float], most: list[float], *, goal: float | None = 1.0) -> Row:
     """A row that holds while ours take at most what they may."""
     found = paired(what, [(m, o) for o, m in zip(ours, most, strict=True)], unit="ms", goal=goal)
-    return Row(**{**vars(found), "ours": found.baseline, "baseline": found.ours})
+    return replace(found, ours=found.baseline, baseline=found.ours)
 
 
 def rows_of(large: dict[str, list[float]], small: dict[str, list[float]]) -> list[Row]:

@@ -144,8 +144,7 @@ class Game:
         A candidate that is proposed again costs nothing, as its score is kept; the controller
         hears it again all the same.
         """
-        seen = dict.fromkeys(self._play(kind, seed, until=self.good.__contains__))
-        return len(seen)
+        return len(set(self._play(kind, seed, until=self.good.__contains__)))
 
     def best(self, kind: str, seed: int) -> float:
         """Find the best accuracy that a controller sees in its first candidates."""
