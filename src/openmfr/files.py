@@ -181,6 +181,8 @@ def taken_folder(folder: Path, *, mark: str, what: str) -> Iterator[None]:
     with only_one(folder):
         remove_leftovers(folder)
         yield
+        # Of helpers that were killed while this process lived, on another machine for instance.
+        remove_leftovers(folder)
 
 
 def _lock(descriptor: int) -> bool:

@@ -93,6 +93,17 @@ def test_a_kill_just_after_the_manifest_leaves_nothing_over(
     assert files_of(tmp_path / "s") == files_of(tmp_path / "whole")
 
 
+def test_a_helper_killed_while_it_wrote_leaves_nothing_in_the_finished_store(
+    tmp_path: Path,
+) -> None:
+    write_shards(tmp_path / "whole", [0]).commit(shards=1)
+    with writing_store(tmp_path / "s", image_size=8, settings={"seed": 1}) as writer:
+        assert isinstance(writer, StoreWriter)
+        (tmp_path / "s" / ".shard-000000.json.0.tmp").write_text("half of a seal")
+        write_shards(tmp_path / "s", [0]).commit(shards=1)
+    assert files_of(tmp_path / "s") == files_of(tmp_path / "whole")
+
+
 def test_a_second_command_waits_and_has_what_the_first_one_finished(tmp_path: Path) -> None:
     taken, settings = threading.Event(), {"seed": 1}
     found: list[object] = []
