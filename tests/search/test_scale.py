@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from openmfr.cli.search_scale import main as search_scale
 from openmfr.errors import UserError
-from openmfr.models.ridnet import Architecture, read_definition, shipped_definition
+from openmfr.models.ridnet import (
+    Architecture,
+    Definition,
+    Origin,
+    read_definition,
+    shipped_definition,
+    write_definition,
+)
 from openmfr.search.parts import cost_of
 from openmfr.search.scale import Target, scale
 
@@ -68,6 +76,23 @@ def test_the_resolution_grows_when_asked() -> None:
     found = scale(XS, Target(macs=5e9), is_resolution_scaled=True)
     assert found.input_size > XS.input_size
     assert cost_of(found).macs == pytest.approx(5e9, rel=0.02)
+
+
+def test_what_was_found_on_small_images_is_scaled_for_large_ones(tmp_path: Path) -> None:
+    small = Definition(
+        architecture=replace(XS, input_size=48), origin=Origin(command="", seed=3, log="search.log")
+    )
+    write_definition(tmp_path / "best.json", small)
+    search_scale(str(tmp_path / "best.json"), tmp_path / "large.json", macs=2e9, size=160)
+    found = read_definition(tmp_path / "large.json")
+    assert found.architecture.input_size == 160
+    assert cost_of(found.architecture).macs == pytest.approx(2e9, rel=0.02)
+    assert (found.origin.seed, found.origin.log) == (3, "search.log")
+
+
+def test_a_size_that_the_network_cannot_take_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"input_size: found 100; .*use 96"):
+        search_scale("ridnet_xs", macs=1e9, size=100)
 
 
 @pytest.mark.parametrize("limit", [5.0, 30.0, 200.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ def main(
     params: float | None = None,
     limit_ms: float | None = None,
     threads: int = 1,
+    size: int | None = None,
     resolution: bool = False,
     table: Path = Path("latency-table"),
     seed: int | None = None,
@@ -33,6 +35,9 @@ def main(
     The paper's middle size: openmfr search scale ridnet_xs m.json --macs 30.85e9 --params 161e6
 
     By latency: openmfr search scale ridnet_xs fast.json --limit-ms 20 --threads 1
+
+    Found on small images, for larger ones: openmfr search scale found/best.json out.json --macs 1e9
+    --size 112
 
     Its blocks stay what they are; their number, their widths, and with --resolution the input's
     size change. Multiply-adds and parameters are met within 2 %, from the image to the embedding. A
@@ -47,7 +52,9 @@ def main(
         params: Parameters, beside --macs.
         limit_ms: Longest time of one image in ONNX Runtime, in milliseconds.
         threads: How many compute it.
-        resolution: Let the input's size grow or shrink with the rest.
+        size: Height and width in pixels of the images that the result is for; by default those that
+            ARCHITECTURE is for.
+        resolution: Let the images grow or shrink with the rest.
         table: Folder for measured layers; only --limit-ms needs it.
         seed: Of the search that found the architecture, for the file.
         log: File that says how that search went, for the file.
@@ -58,10 +65,11 @@ def main(
     from openmfr.search.scale import Target, scale
 
     base = load_definition(architecture)
+    start = base.architecture
     target = Target(macs=macs, params=params, latency_ms=limit_ms)
     latencies = LatencyTable(folder=table, threads=threads)
     found = scale(
-        base.architecture,
+        start if size is None else replace(start, input_size=size),
         target,
         predict_ms=latencies.predict,
         is_resolution_scaled=resolution,
