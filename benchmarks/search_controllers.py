@@ -68,7 +68,7 @@ SPACE = Space(
     kernels=("1", "3"),
     path_depths=(2,),
 )
-PROXY = ProxyConfig(steps=250, looks=1)
+PROXY = ProxyConfig(identities=400, images=16, steps=250, looks=1)
 
 
 def every_candidate(space: Space) -> Iterator[Architecture]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -124,6 +125,23 @@ def test_trials_of_all_controllers_are_in_one_search_and_told_apart(begin: Begin
     assert not summary.notes
     assert [found.updates for found in summary.candidates[::8]] == [None, 1, 2, 3]
     assert all((found.entropy or 0) > 0 for found in summary.candidates[8:])
+
+
+def test_what_the_user_would_have_chosen_is_looked_at_first_and_once(begin: Begin) -> None:
+    given = SPACE.sample(random.Random(7))
+    for _ in range(2):
+        search = begin(config(trials=4))
+        search.run(start=[given])
+    first, *others = search.summary().candidates
+    assert (first.architecture, first.controller) == (given, "given")
+    assert [found.controller for found in others] == ["random"] * 3
+
+
+def test_a_start_outside_the_space_is_refused(begin: Begin) -> None:
+    with pytest.raises(
+        UserError, match=r"architecture, stage 1, depth: found \d+; allowed: 1, 2, 3"
+    ):
+        begin().run(start=[shipped_definition("ridnet_m").architecture])
 
 
 def test_a_search_without_chance_to_compare_with_says_so(begin: Begin) -> None:

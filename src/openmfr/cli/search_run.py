@@ -25,12 +25,13 @@ def main(
     target_ms: float | None = None,
     alpha: Literal["soft", "hard"] = "soft",
     stopping: bool = True,
+    start: tuple[str, ...] = (),
     storage: str | None = None,
     table: Path = Path("latency-table"),
-    identities: int = 400,
-    images: int = 16,
+    identities: int = 1_200,
+    images: int = 20,
     set_aside: float = 0.25,
-    steps: int = 250,
+    steps: int = 1_000,
     batch_size: int = 64,
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
     seed: int = 0,
@@ -53,8 +54,8 @@ def main(
         store: Folder of aligned faces, from openmfr ingest or openmfr synth.
         out: Folder for everything.
         labels: Label table; STORE/labels.parquet by default.
-        space: pocket (a candidate takes half a minute on one thread), narrow (around ridnet_xs,
-            for a GPU), or a JSON file with the fields of openmfr.search.space.Space.
+        space: pocket (a candidate takes two minutes on one thread), narrow (around ridnet_xs, for
+            a GPU), or a JSON file with the fields of openmfr.search.space.Space.
         controller: Who proposes: regularised evolution, a policy that learns by reinforcement,
             chance, or Optuna's tree-structured Parzen estimator.
         trials: Candidates in the search, those of all workers and controllers together.
@@ -63,6 +64,7 @@ def main(
         alpha: soft lets accuracy and cost be traded on both sides of the target; hard ignores cost
             up to the target and punishes what is above.
         stopping: Stop candidates early that are among the worst quarter.
+        start: Networks of the space to look at first, as JSON files: what you would have chosen.
         storage: Where trials are kept: a file, or the address of a database; OUT/search.log by
             default.
         table: Folder for measured layers; only --target-ms needs it.
@@ -80,6 +82,7 @@ def main(
     from openmfr.data.labels import Labels
     from openmfr.data.store import Store
     from openmfr.device import choose_device, keep_freed_pages
+    from openmfr.models.ridnet import load_definition
     from openmfr.search.latency import LatencyTable
     from openmfr.search.proxy import Proxy, ProxyConfig
     from openmfr.search.search import Search, SearchConfig
@@ -116,7 +119,7 @@ def main(
         storage=storage,
         latencies=None if target_ms is None else LatencyTable(folder=table),
     )
-    search.run()
+    search.run(start=[load_definition(name).architecture for name in start])
     _tell(search)
 
 

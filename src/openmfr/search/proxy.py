@@ -60,8 +60,9 @@ _METHOD: Final = "1"
 class ProxyConfig:
     """How briefly a candidate is trained, and on whom.
 
-    The defaults are for networks of some 20 million multiply-adds at 48 × 48 pixels, which one
-    thread of a server trains in a quarter of a minute.
+    The defaults are for networks of some 40 million multiply-adds at 48 × 48 pixels, which one
+    thread of a server trains in two minutes. With a quarter of the steps and a third of the people
+    chance decides (docs/LOG.md).
 
     Attributes:
         identities: People, drawn from those with four images or more; all if there are fewer.
@@ -77,10 +78,10 @@ class ProxyConfig:
         seed: Of weights, order and augmentation; the people are the same for all seeds.
     """
 
-    identities: int = 400
-    images: int = 16
+    identities: int = 1_200
+    images: int = 20
     set_aside: float = 0.25
-    steps: int = 250
+    steps: int = 1_000
     batch: int = 64
     learning_rate: float = 0.1
     embedding_dim: int = 128

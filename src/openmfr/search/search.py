@@ -9,7 +9,7 @@ times makes several workers.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -53,6 +53,8 @@ FORMAT_VERSION: Final = 1
 
 #: What a study says of everything but its space that determines a reward.
 _TASK: Final = "openmfr.task"
+#: What a trial says of who chose it, and what it says of one that the user gave.
+_CONTROLLER, _GIVEN = "controller", "given"
 #: Finished candidates from which it is guessed how far one would have come that was stopped.
 _ENOUGH: Final = 8
 
@@ -168,12 +170,24 @@ class Search:
         else:
             check_same_settings(Path("storage"), found, wanted)
 
-    def run(self) -> Study:
+    def run(self, *, start: Sequence[Architecture] = ()) -> Study:
         """Work until there are enough trials; those of other workers count.
+
+        Args:
+            start: What to look at before anything is proposed; each once, however often given.
 
         Returns:
             The study.
+
+        Raises:
+            UserError: If one of them is no member of the space.
         """
+        for architecture in start:
+            self.study.enqueue_trial(
+                dict(self.space.decisions_of(architecture)),
+                user_attrs={_CONTROLLER: _GIVEN},
+                skip_if_exists=True,
+            )
         with working(self.out / WORKERS) as worker:
             worker.take_up_lost(self.study)
             done = len(finished_trials(self.study))
@@ -248,7 +262,7 @@ class Search:
             "architecture": architecture.fingerprint,
             "macs": found.macs,
             "params": found.params,
-            "controller": self.config.controller,
+            _CONTROLLER: trial.user_attrs.get(_CONTROLLER, self.config.controller),
             "seed": self.config.seed,
         }
         if isinstance(self.sampler, PolicySampler) and self.sampler.updates:
