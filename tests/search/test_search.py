@@ -28,6 +28,7 @@ from openmfr.models.ridnet import (
     shipped_definition,
     shipped_path,
 )
+from openmfr.search.parts import cost_of
 from openmfr.search.proxy import Proxy, ProxyConfig, ProxyScore, Report
 from openmfr.search.report import write_search_report
 from openmfr.search.results import best_of, pareto_front
@@ -142,6 +143,20 @@ def test_a_start_outside_the_space_is_refused(begin: Begin) -> None:
         UserError, match=r"architecture, stage 1, depth: found \d+; allowed: 1, 2, 3"
     ):
         begin().run(start=[shipped_definition("ridnet_m").architecture])
+
+
+@pytest.mark.parametrize("kind", ["random", "evolution", "policy"])
+def test_under_a_hard_price_nothing_is_trained_that_is_far_too_large(
+    begin: Begin, kind: str
+) -> None:
+    costs = sorted(cost_of(SPACE.sample(random.Random(seed))).macs for seed in range(50))
+    target = float(costs[20])
+    hard = begin(config(trials=12, controller=kind, target_macs=target, alpha="hard"), out="hard")
+    hard.run()
+    assert all(found.macs <= 1.1 * target for found in hard.summary().candidates)
+    soft = begin(config(trials=12, controller=kind, target_macs=target), out="soft")
+    soft.run()
+    assert any(found.macs > 1.1 * target for found in soft.summary().candidates)
 
 
 def test_a_search_without_chance_to_compare_with_says_so(begin: Begin) -> None:

@@ -62,7 +62,8 @@ def main(
         target_macs: Multiply-adds of an image that a network should have, as 30e6.
         target_ms: Instead, milliseconds that an image should take in ONNX Runtime on one thread.
         alpha: soft lets accuracy and cost be traded on both sides of the target; hard ignores cost
-            up to the target and punishes what is above.
+            up to the target and punishes what is above. Then proposals of more than 1.1 times
+            the multiply-adds are made anew.
         stopping: Stop candidates early that are among the worst quarter.
         start: Networks of the space to look at first, as JSON files: what you would have chosen.
         storage: Where trials are kept: a file, or the address of a database; OUT/search.log by

@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
@@ -44,6 +44,7 @@ from openmfr.search.policy import Episode, Policy, PolicyConfig
 from openmfr.search.space import Decisions, Option, Space
 
 ControllerKind = Literal["policy", "random", "tpe", "evolution"]
+IsWanted = Callable[[Architecture], bool]
 
 #: Name of a study in its storage, and of what it says of its space.
 STUDY, _SPACE = "openmfr search", "openmfr.space"
@@ -52,13 +53,15 @@ STUDY, _SPACE = "openmfr search", "openmfr.space"
 _POPULATION, _TOURNAMENT = 32, 8
 
 #: How often a controller is asked for something new; a space may be tried out.
-_PROPOSALS = 20
+_PROPOSALS = 100
 
 #: How often a database asks its workers for a sign of life, and how long it waits, in seconds.
 _HEARTBEAT, _PATIENCE = 30, 120
 
 
-def controller(kind: str, space: Space, *, seed: int) -> BaseSampler:
+def controller(
+    kind: str, space: Space, *, seed: int, is_wanted: IsWanted | None = None
+) -> BaseSampler:
     """Make a controller.
 
     Args:
@@ -66,16 +69,18 @@ def controller(kind: str, space: Space, *, seed: int) -> BaseSampler:
         space: What it chooses from.
         seed: The same seed and the same finished trials give the same next one (for "tpe", where
             one worker alone draws).
+        is_wanted: Says whether a candidate is worth training. What is not is proposed anew, up to
+            100 times; "tpe", whose proposals Optuna makes, cannot be asked again.
 
     Raises:
         UserError: If there is none of that name.
     """
     if kind == "policy":
-        return PolicySampler(space, seed=seed)
+        return PolicySampler(space, seed=seed, is_wanted=is_wanted)
     if kind == "random":
-        return RandomSampler(space, seed=seed)
+        return RandomSampler(space, seed=seed, is_wanted=is_wanted)
     if kind == "evolution":
-        return EvolutionSampler(space, seed=seed)
+        return EvolutionSampler(space, seed=seed, is_wanted=is_wanted)
     if kind == "tpe":
         return TPESampler(seed=seed)
     kinds = get_args(ControllerKind)
@@ -157,11 +162,13 @@ class SpaceSampler(BaseSampler):
     Args:
         space: What it chooses from.
         seed: Together with a trial's number, of everything that is drawn for it.
+        is_wanted: Says whether a candidate is worth training; all are by default.
     """
 
-    def __init__(self, space: Space, *, seed: int) -> None:
+    def __init__(self, space: Space, *, seed: int, is_wanted: IsWanted | None = None) -> None:
         self.space = space
         self.seed = seed
+        self._is_wanted = is_wanted or (lambda _: True)
         self._proposals: dict[int, Decisions] = {}
 
     @abstractmethod
@@ -179,7 +186,8 @@ class SpaceSampler(BaseSampler):
         finished, tried = finished_trials(study), self._tried(study)
         for _ in range(_PROPOSALS):
             proposal = self.propose(finished, rng)
-            if self._architecture(proposal) not in tried:
+            proposed = self._architecture(proposal)
+            if proposed not in tried and self._is_wanted(proposed):
                 break
         self._proposals[trial.number] = proposal
 
@@ -267,10 +275,18 @@ class PolicySampler(SpaceSampler):
         space: What it chooses from.
         seed: Of its first weights and of its draws.
         config: How it learns.
+        is_wanted: As for all.
     """
 
-    def __init__(self, space: Space, *, seed: int, config: PolicyConfig | None = None) -> None:
-        super().__init__(space, seed=seed)
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        config: PolicyConfig | None = None,
+        is_wanted: IsWanted | None = None,
+    ) -> None:
+        super().__init__(space, seed=seed, is_wanted=is_wanted)
         self.config = config or PolicyConfig()
         self._policy = Policy(space.decisions(), self.config, seed=seed)
         self._learnt: list[int] = []

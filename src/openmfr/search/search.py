@@ -57,6 +57,8 @@ _TASK: Final = "openmfr.task"
 _CONTROLLER, _GIVEN = "controller", "given"
 #: Finished candidates from which it is guessed how far one would have come that was stopped.
 _ENOUGH: Final = 8
+#: Times the target: where a hard price takes more than any candidate could be better by.
+_FAR: Final = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +142,9 @@ class Search:
         }
         proxy.cache = proxy.cache or out / SCORES
         self._claim_folder()
-        self.sampler: BaseSampler = controller(config.controller, space, seed=config.seed)
+        self.sampler: BaseSampler = controller(
+            config.controller, space, seed=config.seed, is_wanted=self._is_wanted
+        )
         self.study = open_study(storage or str(out / LOG_FILE), space, self.sampler)
         # Of an address only what is no secret.
         self.log = LOG_FILE if storage is None else storage.rpartition("@")[2]
@@ -224,6 +228,16 @@ class Search:
         best = self.summary().best[0].architecture
         write_definition(path, Definition(architecture=best, origin=origin))
         return path
+
+    def _is_wanted(self, architecture: Architecture) -> bool:
+        """Whether a candidate may be among the best: a hard price leaves those far above no chance.
+
+        A latency is not looked at: it would have to be measured for each that is only proposed.
+        """
+        target = self.config.target_macs
+        if self.config.alpha == "soft" or target is None:
+            return True
+        return cost_of(architecture).macs <= _FAR * target
 
     def _is_enough(self) -> bool:
         """Whether all is done, or others are doing the rest."""
