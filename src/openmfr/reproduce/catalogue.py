@@ -7,7 +7,7 @@ from typing import Final
 
 from openmfr.errors import UserError, nearest
 from openmfr.reproduce.experiment import Experiment
-from openmfr.reproduce.ours import masks, parts, synthetic
+from openmfr.reproduce.ours import latency, masks, parts, synthetic
 from openmfr.reproduce.tables import (
     table_1,
     table_2,
@@ -32,6 +32,7 @@ TABLES: Final[dict[str, Callable[[], Experiment]]] = {
     "T8": table_8,
     "T9": table_9,
     "T10": table_10,
+    "latency": latency,
     "masks": masks,
     "parts": parts,
     "synthetic": synthetic,

@@ -250,29 +250,39 @@ def table_6() -> Experiment:
     )
 
 
+def peers() -> tuple[Arm, ...]:
+    """Networks that a RIDNet is compared with, all of the same cost."""
+    start = base()
+    said = {
+        "ResNet-50": "IJB-C 95.21 %",
+        "SE-ResNet-50": "IJB-C 95.64 %",
+        "ResNeXt-50": "IJB-C 95.53 %",
+        "IResNet-50": "IJB-C 95.67 %",
+    }
+
+    def arm(name: str, text: str) -> Arm:
+        network = f"openmfr.reproduce.networks:Narrow{name.replace('-', '')}"
+        config = replace(start, backbone=replace(start.backbone, name=network))
+        return Arm(name=name, config=config, paper_text=text)
+
+    return tuple(arm(name, text) for name, text in said.items())
+
+
 def table_7() -> Experiment:
     """Networks at equal cost."""
     start = base()
-
-    def net(name: str) -> TrainConfig:
-        named = replace(start.backbone, name=f"openmfr.reproduce.networks:{name}")
-        return replace(start, backbone=named)
-
     ridnet = replace(start, backbone=scaled_ridnet(start.backbone, MACS))
     return Experiment(
         table="T7",
         title="Networks at equal cost",
         arms=(
             Arm(name="RIDNet", config=ridnet, paper_text="IJB-C 96.72 %"),
-            Arm(name="ResNet-50", config=net("NarrowResNet50"), paper_text="IJB-C 95.21 %"),
-            Arm(name="SE-ResNet-50", config=net("NarrowSEResNet50"), paper_text="IJB-C 95.64 %"),
-            Arm(name="ResNeXt-50", config=net("NarrowResNeXt50"), paper_text="IJB-C 95.53 %"),
-            Arm(name="IResNet-50", config=net("NarrowIResNet50"), paper_text="IJB-C 95.67 %"),
+            *peers(),
             Arm(name="tiny, our default", config=start),
         ),
         claims=tuple(
-            claim(f"beats {name}, {figure}", "RIDNet", name, figure)
-            for name in ("ResNet-50", "SE-ResNet-50", "ResNeXt-50", "IResNet-50")
+            claim(f"beats {arm.name}, {figure}", "RIDNet", arm.name, figure)
+            for arm in peers()
             for figure in BOTH_KINDS
         ),
         notes=(
