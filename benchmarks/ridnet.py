@@ -2,7 +2,8 @@
 
 Two families. The shipped sizes at 112 × 112: S beside IResNet-50; M alone, with reading, detection
 and alignment of a photo, which the challenge's second includes, and in int8. And the narrow ones of
-`openmfr reproduce`, all of 64 million multiply-adds at 64 × 64, with the RIDNet of twice as many.
+`openmfr reproduce`, all of 64 million multiply-adds at 64 × 64, with the larger RIDNet of its
+experiment `latency`.
 
 Random weights, as time does not depend on them. All run in turn in one process; CPU seconds of that
 process, as the machine may be busy: with one thread they are the time on an idle one, but for what
@@ -70,7 +71,8 @@ def shipped(folder: Path, *, is_quick: bool) -> dict[str, Work]:
 def narrow(folder: Path) -> dict[str, Work]:
     """One call of each narrow network."""
     work: dict[str, Work] = {}
-    for arm in (*load_experiment("T7").arms, load_experiment("T8").arm("double")):
+    large = replace(load_experiment("latency").arm("RIDNet"), name="RIDNet of equal time")
+    for arm in (*load_experiment("T7").arms, large):
         config = arm.config.backbone
         path = folder / f"{len(work)}.onnx"
         image = torch.rand(1, 3, config.input_size, config.input_size)

@@ -89,11 +89,11 @@ def probe_real() -> TrainConfig:
 
 
 def masked_real() -> TrainConfig:
-    """`tiny_real` for masked faces: all that helped in our measurements, together.
+    """`tiny_real` for masked faces: what helped in our measurements, each alone, together.
 
     A third of the images wear a rendered mask, where the paper has 15 %, and the margin is the
-    paper's, twice that of `tiny_real`. What each part is worth: docs/results/parts.md. Rendering
-    needs the faces' geometry, from `openmfr mask fit`.
+    paper's, twice that of `tiny_real`. What each part is worth says `openmfr reproduce
+    parts`. Rendering needs the faces' geometry, from `openmfr mask fit`.
     """
     full = tiny_real()
     return replace(full, head=replace(full.head, margin=0.4), masks=MaskConfig(probability=0.33))

@@ -50,19 +50,11 @@ class NarrowIResNet50(IResNet):
         )
 
 
-def scaled_ridnet(
-    config: BackboneConfig, macs: float, *, network: str = "ridnet_xs"
-) -> BackboneConfig:
-    """A RIDNet, scaled to so many multiply-adds at a configuration's input and embedding.
-
-    Args:
-        config: What is trained but for the network.
-        macs: Of an image.
-        network: A shipped one's name, or a JSON file.
-    """
-    start = load_definition(network).architecture
+def scaled_ridnet(config: BackboneConfig, macs: float) -> BackboneConfig:
+    """RIDNet-XS, scaled to so many multiply-adds at a configuration's input and embedding."""
+    smallest = load_definition("ridnet_xs").architecture
     found = scale(
-        replace(start, input_size=config.input_size),
+        replace(smallest, input_size=config.input_size),
         Target(macs=macs),
         embedding_dim=config.embedding_dim,
     )

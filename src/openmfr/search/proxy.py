@@ -61,8 +61,8 @@ class ProxyConfig:
     """How briefly a candidate is trained, and on whom.
 
     The defaults are for networks of some 40 million multiply-adds at 48 × 48 pixels, which one
-    thread of a server trains in two minutes. With a quarter of the steps and a third of the people
-    chance decides (docs/LOG.md).
+    thread of a server trains in two minutes. A quarter of the steps and a third of the people
+    misled a search (docs/LOG.md).
 
     Attributes:
         identities: People, drawn from those with four images or more; all if there are fewer.

@@ -45,7 +45,7 @@ from openmfr.search.report import SearchSummary
 from openmfr.search.results import candidates_of
 from openmfr.search.reward import Reward
 from openmfr.search.space import Space
-from openmfr.search.workers import Worker, running, working
+from openmfr.search.workers import CONTROLLER, Worker, running, working
 
 SEARCH_FILE, LOG_FILE, BEST_FILE = "search.json", "search.log", "best.json"
 SCORES, WORKERS = "scores", "workers"
@@ -53,8 +53,8 @@ FORMAT_VERSION: Final = 1
 
 #: What a study says of everything but its space that determines a reward.
 _TASK: Final = "openmfr.task"
-#: What a trial says of who chose it, and what it says of one that the user gave.
-_CONTROLLER, _GIVEN = "controller", "given"
+#: Who chose a candidate that no controller did.
+_GIVEN: Final = "given"
 #: Finished candidates from which it is guessed how far one would have come that was stopped.
 _ENOUGH: Final = 8
 #: Times the target: where a hard price takes more than any candidate could be better by.
@@ -189,7 +189,7 @@ class Search:
         for architecture in start:
             self.study.enqueue_trial(
                 dict(self.space.decisions_of(architecture)),
-                user_attrs={_CONTROLLER: _GIVEN},
+                user_attrs={CONTROLLER: _GIVEN},
                 skip_if_exists=True,
             )
         with working(self.out / WORKERS) as worker:
@@ -276,7 +276,7 @@ class Search:
             "architecture": architecture.fingerprint,
             "macs": found.macs,
             "params": found.params,
-            _CONTROLLER: trial.user_attrs.get(_CONTROLLER, self.config.controller),
+            CONTROLLER: trial.user_attrs.get(CONTROLLER, self.config.controller),
             "seed": self.config.seed,
         }
         if isinstance(self.sampler, PolicySampler) and self.sampler.updates:

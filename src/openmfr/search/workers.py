@@ -24,6 +24,8 @@ from openmfr.files import only_one
 
 #: What a trial says of its worker, and of the trial that it was taken up from.
 HOST, WORKER, TAKEN_FROM = "host", "worker", "taken up from"
+#: What it says of who chose its candidate, which taking it up does not change.
+CONTROLLER = "controller"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,8 @@ class Worker:
             study.tell(trial.number, state=TrialState.FAIL)
         except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
             return False  # another worker was quicker
-        study.enqueue_trial(trial.params, user_attrs={TAKEN_FROM: trial.number})
+        about = {CONTROLLER: trial.user_attrs[CONTROLLER]} if CONTROLLER in trial.user_attrs else {}
+        study.enqueue_trial(trial.params, user_attrs={TAKEN_FROM: trial.number, **about})
         return True
 
 
