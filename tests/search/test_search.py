@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import optuna
 import pytest
@@ -31,7 +33,7 @@ from openmfr.models.ridnet import (
 from openmfr.search.parts import cost_of
 from openmfr.search.proxy import Proxy, ProxyConfig, ProxyScore, Report
 from openmfr.search.report import write_search_report
-from openmfr.search.results import best_of, pareto_front
+from openmfr.search.results import best_of, finalists_of, pareto_front
 from openmfr.search.search import Search, SearchConfig, gain_to_the_end
 from openmfr.search.space import Space, StageSpace, load_space
 from openmfr.search.workers import TAKEN_FROM, WORKER, working
@@ -69,7 +71,7 @@ class FakeProxy(Proxy):
         end = architecture.depth / 8
         history = []
         for step in self.config.look_steps:
-            history.append((step, end * (0.6 + 0.1 * step)))
+            history.append((step, end * (0.6 + 0.4 * step / self.config.steps)))
             if report and not report(*history[-1]) and len(history) >= self.config.first_look:
                 break
         step, accuracy = history[-1]
@@ -80,6 +82,19 @@ class FakeProxy(Proxy):
             is_stopped=step < self.config.steps,
             history=tuple(history),
         )
+
+
+class LateProxy(FakeProxy):
+    """After a longer training, the shallower of two networks is better."""
+
+    trained: ClassVar[list[str]] = []
+
+    def _train(self, architecture: Architecture, report: Report | None) -> ProxyScore:
+        found = super()._train(architecture, report)
+        if self.config.steps == BRIEF.steps:
+            return found
+        self.trained.append(architecture.fingerprint)
+        return replace(found, accuracy=1 - found.accuracy)
 
 
 Begin = Callable[..., Search]
@@ -96,9 +111,10 @@ def begin(store: Store, tmp_path: Path) -> Begin:
         storage: str | None = None,
         brief: ProxyConfig = BRIEF,
         out: str = "found",
+        kind: type[Proxy] = FakeProxy,
     ) -> Search:
         labels = Labels.read(store.path / "labels.parquet")
-        proxy = FakeProxy(store, labels, brief, torch.device("cpu"))
+        proxy = kind(store, labels, brief, torch.device("cpu"))
         return Search(tmp_path / out, space=space, proxy=proxy, config=config, storage=storage)
 
     return make
@@ -136,6 +152,43 @@ def test_what_the_user_would_have_chosen_is_looked_at_first_and_once(begin: Begi
     first, *others = search.summary().candidates
     assert (first.architecture, first.controller) == (given, "given")
     assert [found.controller for found in others] == ["random"] * 3
+
+
+def test_the_best_few_are_trained_longer_once_and_the_best_of_them_is_the_best(
+    begin: Begin,
+) -> None:
+    LateProxy.trained.clear()
+    plan = config(trials=12, finals=3, is_stopping=False)
+    search = begin(plan, kind=LateProxy)
+    search.run()
+    candidates = search.summary().candidates
+    finalists = search.summary().best[:3]
+    assert set(finalists) == set(finalists_of(candidates, 3)), "before all that are not"
+    assert finalists[0].reward == min(found.reward for found in finalists), "order is turned"
+    assert finalists[0].final_accuracy is not None
+    assert sorted(LateProxy.trained) == sorted(f.architecture.fingerprint for f in finalists)
+    best = load_definition(str(search.write_best(command="openmfr search run")))
+    assert best.architecture == finalists[0].architecture
+    begin(plan, kind=LateProxy).run()
+    assert len(LateProxy.trained) == 3, "known from the storage"
+    begin(config(trials=12, finals=5, is_stopping=False), kind=LateProxy).run()
+    assert len(LateProxy.trained) == 5
+
+
+def test_each_controller_and_what_was_given_have_their_finalists(begin: Begin) -> None:
+    shallow = min((SPACE.sample(random.Random(seed)) for seed in range(20)), key=lambda a: a.depth)
+    begin(config(trials=6, finals=0)).run(start=[shallow])
+    search = begin(config(trials=12, controller="policy", finals=2))
+    search.run()
+    named = [f.controller for f in search.summary().candidates if f.final_reward is not None]
+    assert sorted(named) == ["given", "policy", "policy", "random", "random"]
+
+
+def test_finals_are_left_to_those_who_are_still_searching(begin: Begin) -> None:
+    search = begin(config(trials=3))
+    search.study.ask()  # by another worker
+    search.run()
+    assert not any(found.final_reward for found in search.summary().candidates)
 
 
 def test_a_start_outside_the_space_is_refused(begin: Begin) -> None:

@@ -21,6 +21,7 @@ def main(
     space: str = "pocket",
     controller: Literal["policy", "random", "tpe", "evolution"] = "evolution",
     trials: int = 200,
+    finals: int = 4,
     target_macs: float | None = None,
     target_ms: float | None = None,
     alpha: Literal["soft", "hard"] = "soft",
@@ -59,6 +60,8 @@ def main(
         controller: Who proposes: regularised evolution, a policy that learns by reinforcement,
             chance, or Optuna's tree-structured Parzen estimator.
         trials: Candidates in the search, those of all workers and controllers together.
+        finals: How many of each controller's best are then trained four times as long, to choose
+            among them: the best of many brief trainings are partly lucky.
         target_macs: Multiply-adds of an image that a network should have, as 30e6.
         target_ms: Instead, milliseconds that an image should take in ONNX Runtime on one thread.
         alpha: soft lets accuracy and cost be traded on both sides of the target; hard ignores cost
@@ -92,6 +95,7 @@ def main(
     config = SearchConfig(
         controller=controller,
         trials=trials,
+        finals=finals,
         target_macs=target_macs,
         target_ms=target_ms,
         alpha=alpha,
@@ -138,9 +142,11 @@ def _tell(search: Search) -> None:
         summary, search.out, settings={**search.settings, "command": command}
     )
     found = summary.best[0]
+    final = found.final_accuracy
+    longer = "" if final is None else f" ({final:.4f} after a longer training)"
     print(
         f"{len(summary.candidates):,} candidates; best: trial {found.trial}, reward "
-        f"{found.reward:.4f}, accuracy {found.accuracy:.4f}, {found.macs / 1e6:,.1f} M "
+        f"{found.reward:.4f}, accuracy {found.accuracy:.4f}{longer}, {found.macs / 1e6:,.1f} M "
         f"multiply-adds, {found.params / 1e6:.2f} M parameters"
     )
     for note in summary.notes:

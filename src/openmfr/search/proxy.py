@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -188,6 +188,7 @@ class Proxy:
     ) -> None:
         labels.check_store(store)
         self.store = store
+        self.labels = labels
         self.config = config
         self.device = device
         self.data_fingerprint = fingerprint(store.fingerprint, labels.fingerprint)
@@ -203,6 +204,11 @@ class Proxy:
         self._identity = chosen.identity
         self._rows = chosen.kept(), np.flatnonzero(chosen.is_held_out)
         self._faces: dict[int, _Faces] = {}
+
+    def longer(self, times: int) -> Self:
+        """The same people, and trainings of so many times the steps."""
+        config = replace(self.config, steps=times * self.config.steps)
+        return type(self)(self.store, self.labels, config, self.device, cache=self.cache)
 
     def score(self, architecture: Architecture, *, report: Report | None = None) -> ProxyScore:
         """Train a candidate briefly, and measure it.

@@ -17,6 +17,7 @@ from openmfr.report.architecture import BlockDrawing, StageDrawing, architecture
 from openmfr.report.page import Cell, Html, Page, Tile
 from openmfr.report.plots import training_curves
 from openmfr.report.search_plots import Point, front_plot, progress_plot
+from openmfr.search.finals import LONGER
 from openmfr.search.results import Candidate, best_of, pareto_front
 from openmfr.search.reward import Reward
 
@@ -26,13 +27,14 @@ _METHOD: Final = (
     "Every candidate was trained briefly on the same people and asked about others. Its accuracy "
     "is the area under the ROC curve of all pairs of images of those: the probability that two "
     "images of one person score higher than two of different people. It ranks candidates, and says "
-    "little about what a full training reaches: train the best few, and compare those.",
+    "little about what a full training reaches.",
+    f"Finalists, the best by then, were trained anew for {LONGER} times the steps, and stand in "
+    "that order before the others: the best of many noisy scores are a little lucky.",
     "The reward is accuracy · (cost ÷ target)^α; in “soft”, twice the cost must be worth 5 % of "
     "accuracy; in “hard”, cost counts only above the target, and there nearly alone.",
     "A candidate that was stopped early was among the worst quarter at that step. Its reward is "
     "what it had, and what others gained from there to the end. It is on no list of the best.",
-    "The Pareto front is made of candidates that no other one beats in both accuracy and cost. The "
-    "best of many noisy scores are a little lucky.",
+    "The Pareto front is made of candidates that no other one beats in both accuracy and cost.",
 )
 _UNITS: Final = {"macs": ("million multiply-adds", 1e6), "latency_ms": ("milliseconds", 1.0)}
 
@@ -129,7 +131,16 @@ def _tiles(summary: SearchSummary) -> list[Tile]:
     ]
 
 
-_HEADER: Final = ("Trial", "Reward", "Accuracy", "Cost", "Parameters", "Chosen by", "Fingerprint")
+_HEADER: Final = (
+    "Trial",
+    "Reward",
+    "Accuracy",
+    "Final accuracy",
+    "Cost",
+    "Parameters",
+    "Chosen by",
+    "Fingerprint",
+)
 
 
 def _table(summary: SearchSummary) -> Html:
@@ -138,6 +149,7 @@ def _table(summary: SearchSummary) -> Html:
             str(found.trial),
             html.number(found.reward, f"{found.reward:.4f}"),
             html.number(found.accuracy, f"{found.accuracy:.4f}"),
+            _final(found),
             _cost(found, summary.cost),
             html.number(found.params, f"{found.params / 1e6:.2f} M"),
             found.controller,
@@ -148,19 +160,28 @@ def _table(summary: SearchSummary) -> Html:
     return html.table(_HEADER, rows, caption=f"The best; cost in {_UNITS[summary.cost][0]}")
 
 
+def _final(found: Candidate) -> Cell:
+    accuracy = found.final_accuracy
+    return "" if accuracy is None else html.number(accuracy, _final_text(found))
+
+
 def _cost(found: Candidate, kind: str) -> Html:
     return html.number(found.cost, f"{found.cost / _UNITS[kind][1]:,.1f}")
 
 
 def _markdown(summary: SearchSummary) -> str:
     rows = [
-        f"| {found.trial} | {found.reward:.4f} | {found.accuracy:.4f} "
+        f"| {found.trial} | {found.reward:.4f} | {found.accuracy:.4f} | {_final_text(found)} "
         f"| {found.cost / _UNITS[summary.cost][1]:,.1f} | {found.params / 1e6:.2f} M "
         f"| {found.controller} | {found.architecture.fingerprint} |"
         for found in summary.best
     ]
     lines = [f"| {' | '.join(_HEADER)} |", "|" + " --- |" * len(_HEADER), *rows]
     return "\n\n".join([f"# {_TITLE}", "\n".join(lines), *summary.notes]) + "\n"
+
+
+def _final_text(found: Candidate) -> str:
+    return "" if found.final_accuracy is None else f"{found.final_accuracy:.4f}"
 
 
 def _plots(summary: SearchSummary) -> list[Html]:

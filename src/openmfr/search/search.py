@@ -38,17 +38,18 @@ from openmfr.search.controller import (
     finished_trials,
     open_study,
 )
+from openmfr.search.finals import run_finals
 from openmfr.search.latency import LatencyTable
 from openmfr.search.parts import cost_of
 from openmfr.search.proxy import Proxy
 from openmfr.search.report import SearchSummary
-from openmfr.search.results import candidates_of
+from openmfr.search.results import candidates_of, finalists_of
 from openmfr.search.reward import Reward
 from openmfr.search.space import Space
 from openmfr.search.workers import CONTROLLER, Worker, running, working
 
 SEARCH_FILE, LOG_FILE, BEST_FILE = "search.json", "search.log", "best.json"
-SCORES, WORKERS = "scores", "workers"
+SCORES, WORKERS, FINALS = "scores", "workers", "finals"
 FORMAT_VERSION: Final = 1
 
 #: What a study says of everything but its space that determines a reward.
@@ -68,6 +69,8 @@ class SearchConfig:
     Attributes:
         controller: Who chooses.
         trials: Candidates, of all workers together.
+        finals: How many of each controller's best are then trained longer, to choose among them; 0
+            for none.
         target_macs: Multiply-adds of an image that a candidate should have.
         target_ms: Or milliseconds that it should take on one thread in ONNX Runtime.
         alpha: How cost weighs; see `Reward`.
@@ -77,6 +80,7 @@ class SearchConfig:
 
     controller: ControllerKind = "evolution"
     trials: int = 200
+    finals: int = 4
     target_macs: float | None = None
     target_ms: float | None = None
     alpha: Literal["soft", "hard"] = "soft"
@@ -84,7 +88,11 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        limits = {"trials": (self.trials >= 1, "from 1"), "seed": (self.seed >= 0, "from 0")}
+        limits = {
+            "trials": (self.trials >= 1, "from 1"),
+            "finals": (self.finals >= 0, "from 0"),
+            "seed": (self.seed >= 0, "from 0"),
+        }
         check_fields(self, limits, next_step="leave it out")
         if (self.target_macs is None) == (self.target_ms is None):
             raise UserError(
@@ -203,7 +211,16 @@ class Search:
                     now = len(finished_trials(self.study))
                     advance(now - done, self._note())
                     done = now
+        self._run_finals()
         return self.study
+
+    def _run_finals(self) -> None:
+        """Train the best longer, unless candidates of other workers are still to come."""
+        if not self.config.finals or running(self.study):
+            return
+        finalists = finalists_of(self.summary().candidates, self.config.finals)
+        locks = self.out / FINALS
+        run_finals(self.study, finalists, self.proxy, reward=self.config.reward, locks=locks)
 
     def summary(self) -> SearchSummary:
         """What was found so far, by all workers."""
