@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,19 @@ from openmfr.models.ridnet import (
     Architecture,
     Definition,
     Origin,
+    load_definition,
     read_definition,
     shipped_definition,
     write_definition,
 )
+from openmfr.reproduce.networks import BY_CHANCE, BY_EVOLUTION
+from openmfr.search.controller import controller, open_study
 from openmfr.search.parts import cost_of
+from openmfr.search.results import best_of, candidates_of
 from openmfr.search.scale import Target, scale
+from openmfr.search.space import load_space
 
+ROOT = Path(__file__).parents[2]
 XS = shipped_definition("ridnet_xs").architecture
 
 
@@ -54,11 +61,17 @@ def test_parameters_are_met_beside_multiply_adds(ratio: float) -> None:
     assert cost.params == pytest.approx(params, rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["ridnet_s", "ridnet_m", "ridnet_l"])
-def test_shipped_networks_come_out_of_the_command_that_they_name(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "name", ["ridnet_tiny", "ridnet_s", "ridnet_m", "ridnet_l", BY_EVOLUTION, BY_CHANCE]
+)
+def test_networks_come_out_of_the_command_that_they_name(
+    name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shipped = shipped_definition(name)
+    monkeypatch.chdir(ROOT)
+    shipped = load_definition(name)
     words = shipped.origin.command.split()
     assert words[:3] == ["openmfr", "search", "scale"]
     flags = dict(zip(words[5::2], words[6::2], strict=True))
@@ -66,10 +79,27 @@ def test_shipped_networks_come_out_of_the_command_that_they_name(
         words[3],
         tmp_path / words[4],
         macs=float(flags["--macs"]),
-        params=float(flags["--params"]),
+        params=float(flags["--params"]) if "--params" in flags else None,
+        size=int(flags["--size"]) if "--size" in flags else None,
     )
     assert read_definition(tmp_path / words[4]).architecture == shipped.architecture
     assert str(cost_of(shipped.architecture)) in capsys.readouterr().out
+
+
+def test_what_the_search_found_is_in_the_log_that_it_names(tmp_path: Path) -> None:
+    """The best of evolution and of chance are those that stand first among its finalists."""
+    (tmp_path / "search.log").write_bytes(
+        gzip.decompress((ROOT / "docs/results/search/search.log.gz").read_bytes())
+    )
+    space = load_space("pocket")
+    sampler = controller("random", space, seed=0)
+    study = open_study(str(tmp_path / "search.log"), space, sampler)
+    best = best_of(candidates_of(study, space, cost="macs"), 15)
+    for kind, file in (("random", "best"), ("evolution", "evolution")):
+        first = next(found for found in best if found.controller == kind)
+        named = read_definition(ROOT / f"docs/results/search/{file}.json")
+        assert named.architecture == first.architecture
+        assert f"trial {first.trial}," in named.origin.command
 
 
 def test_the_resolution_grows_when_asked() -> None:

@@ -8,6 +8,7 @@ the paper. `BackboneConfig` takes them by name: `openmfr.reproduce.networks:Narr
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from openmfr.models.backbone import DESCRIBED, BackboneConfig
@@ -16,6 +17,10 @@ from openmfr.models.resnet import ResNet
 from openmfr.models.ridnet import load_definition
 from openmfr.search.scale import Target, scale
 
+_DEFINITIONS = Path(__file__).parent / "definitions"
+#: RIDNets beside the one that is shipped: the best finalists of evolution and of chance in the
+#: search that began with it.
+BY_EVOLUTION, BY_CHANCE = (str(_DEFINITIONS / f"by_{who}.json") for who in ("evolution", "chance"))
 #: Multiply-adds of each network at 64 × 64, from the image to the embedding of 256 numbers.
 MACS: Final = 63.7e6
 
@@ -50,11 +55,19 @@ class NarrowIResNet50(IResNet):
         )
 
 
-def scaled_ridnet(config: BackboneConfig, macs: float) -> BackboneConfig:
-    """RIDNet-XS, scaled to so many multiply-adds at a configuration's input and embedding."""
-    smallest = load_definition("ridnet_xs").architecture
+def scaled_ridnet(
+    config: BackboneConfig, macs: float, *, network: str = "ridnet_xs"
+) -> BackboneConfig:
+    """A RIDNet, scaled to so many multiply-adds at a configuration's input and embedding.
+
+    Args:
+        config: What is trained but for the network.
+        macs: Of an image.
+        network: `BY_EVOLUTION`, `BY_CHANCE`, a shipped one's name or any JSON file.
+    """
+    start = load_definition(network).architecture
     found = scale(
-        replace(smallest, input_size=config.input_size),
+        replace(start, input_size=config.input_size),
         Target(macs=macs),
         embedding_dim=config.embedding_dim,
     )

@@ -19,10 +19,12 @@ from openmfr.heads.memory import (
     head_memory,
 )
 from openmfr.masking.config import MaskConfig, StyleWeights
+from openmfr.models.backbone import DESCRIBED
+from openmfr.models.ridnet import load_definition
 from openmfr.plan.sizes import DATASETS
 from openmfr.recipes import masked_finetune, masked_real, probe_real
 from openmfr.reproduce.experiment import Arm, Claim, Experiment, Figure, TrackTable
-from openmfr.reproduce.networks import MACS, scaled_ridnet
+from openmfr.reproduce.networks import BY_CHANCE, BY_EVOLUTION, MACS, scaled_ridnet
 from openmfr.train import TrainConfig
 
 #: Styles that training wears; the test wears the others.
@@ -67,7 +69,13 @@ def claim(says: str, better: str, than: str, figure: Figure) -> Claim:
 def final() -> TrainConfig:
     """What we train to be used: `masked_real`, without the styles that the test wears."""
     start = masked_real()
-    return replace(start, masks=replace(start.masks, styles=base().masks.styles))
+    network = replace(
+        start.backbone,
+        name=DESCRIBED,
+        architecture=load_definition(start.backbone.name).architecture,
+    )  # so that an outcome is never that of an earlier network of the same name
+    styles = replace(start.masks, styles=base().masks.styles)
+    return replace(start, backbone=network, masks=styles)
 
 
 def table_1() -> Experiment:
@@ -271,18 +279,26 @@ def peers() -> tuple[Arm, ...]:
 def table_7() -> Experiment:
     """Networks at equal cost."""
     start = base()
-    ridnet = replace(start, backbone=scaled_ridnet(start.backbone, MACS))
+
+    def ridnet(network: str = "ridnet_xs") -> TrainConfig:
+        return replace(start, backbone=scaled_ridnet(start.backbone, MACS, network=network))
+
+    others = (
+        *peers(),
+        Arm(name="RIDNet, by evolution", config=ridnet(BY_EVOLUTION)),
+        Arm(name="RIDNet, by chance", config=ridnet(BY_CHANCE)),
+    )
     return Experiment(
         table="T7",
         title="Networks at equal cost",
         arms=(
-            Arm(name="RIDNet", config=ridnet, paper_text="IJB-C 96.72 %"),
-            *peers(),
+            Arm(name="RIDNet", config=ridnet(), paper_text="IJB-C 96.72 %"),
+            *others,
             Arm(name="tiny, our default", config=start),
         ),
         claims=tuple(
             claim(f"beats {arm.name}, {figure}", "RIDNet", arm.name, figure)
-            for arm in peers()
+            for arm in others
             for figure in BOTH_KINDS
         ),
         notes=(
@@ -290,7 +306,8 @@ def table_7() -> Experiment:
             "The paper's networks cost 4.1 to 6.3 billion multiply-adds; ours have the same "
             "blocks, made narrow, and cost 64 million. It gives IJB-C's TAR at FAR 1e-4, trained "
             "on MS1M.",
-            "The RIDNet is RIDNet-XS scaled to that cost.",
+            "The RIDNet is RIDNet-XS, scaled to that cost. It was chosen by hand, and our search "
+            "began with it. Beside it are the search's best finalists of evolution and of chance.",
         ),
     )
 

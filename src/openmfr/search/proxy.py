@@ -208,7 +208,9 @@ class Proxy:
     def longer(self, times: int) -> Self:
         """The same people, and trainings of so many times the steps."""
         config = replace(self.config, steps=times * self.config.steps)
-        return type(self)(self.store, self.labels, config, self.device, cache=self.cache)
+        found = type(self)(self.store, self.labels, config, self.device, cache=self.cache)
+        found._faces = self._faces  # decoded once
+        return found
 
     def score(self, architecture: Architecture, *, report: Report | None = None) -> ProxyScore:
         """Train a candidate briefly, and measure it.
