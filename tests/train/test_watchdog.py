@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 
 import pytest
@@ -92,10 +92,11 @@ def test_what_goes_wrong_with_a_batch_is_raised_where_it_was_wanted() -> None:
 def test_a_wait_is_warned_of_once_and_then_ends(
     hanging: Iterator[Batch], caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = minutes()
+    clock: Iterator[float] = repeat(0.0)  # stands still until the first batch is here
     patience = Patience(warn=120, stop=600)
     feeder = Feeder(hanging, patience=patience, look_every=0.001, clock=lambda: next(clock))
     assert feeder.next("run, step 1") is BATCH
+    clock = minutes()
     with (
         caplog.at_level(logging.WARNING),
         pytest.raises(UserError, match="run, step 2: found no batch for 600 s"),
