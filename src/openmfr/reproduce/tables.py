@@ -19,8 +19,8 @@ from openmfr.heads.memory import (
     head_memory,
 )
 from openmfr.masking.config import MaskConfig, StyleWeights
-from openmfr.models.backbone import DESCRIBED
-from openmfr.models.ridnet import load_definition
+from openmfr.models.backbone import named_backbone
+from openmfr.models.ridnet import shipped_path
 from openmfr.plan.sizes import DATASETS
 from openmfr.recipes import masked_finetune, masked_real, probe_real
 from openmfr.reproduce.experiment import Arm, Claim, Experiment, Figure, TrackTable
@@ -69,11 +69,8 @@ def claim(says: str, better: str, than: str, figure: Figure) -> Claim:
 def final() -> TrainConfig:
     """What we train to be used: `masked_real`, without the styles that the test wears."""
     start = masked_real()
-    network = replace(
-        start.backbone,
-        name=DESCRIBED,
-        architecture=load_definition(start.backbone.name).architecture,
-    )  # so that an outcome is never that of an earlier network of the same name
+    # Described, so that an outcome is never that of an earlier network of the same name.
+    network = named_backbone(start.backbone, str(shipped_path(start.backbone.name)))
     styles = replace(start.masks, styles=base().masks.styles)
     return replace(start, backbone=network, masks=styles)
 

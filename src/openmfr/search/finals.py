@@ -51,5 +51,4 @@ def _final(longer: Proxy, found: Candidate, reward: Reward) -> dict[str, Any]:
     return {
         "accuracy": score.accuracy,
         "reward": reward(accuracy=score.accuracy, cost=found.cost),
-        "seconds": score.seconds,
     }
