@@ -3,125 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
-import optuna
 import pytest
-import torch
-from optuna.trial import TrialState
-from toys import make_store
+from toy_search import SPACE, Begin, FakeProxy, config
 
 from openmfr.artefacts import describe
 from openmfr.config import to_dict
-from openmfr.data.labels import Labels
 from openmfr.data.store import Store
 from openmfr.errors import UserError
 from openmfr.models.ridnet import (
-    Architecture,
     load_definition,
     shipped_definition,
     shipped_path,
 )
 from openmfr.search.parts import cost_of
-from openmfr.search.proxy import Proxy, ProxyConfig, ProxyScore, Report
+from openmfr.search.proxy import ProxyConfig, ProxyScore
 from openmfr.search.report import write_search_report
-from openmfr.search.results import best_of, finalists_of, pareto_front
-from openmfr.search.search import Search, SearchConfig, gain_to_the_end
-from openmfr.search.space import Space, StageSpace, load_space
-from openmfr.search.workers import TAKEN_FROM, WORKER, working
-
-SPACE = Space(
-    input_size=16,
-    stem=8,
-    neck=8,
-    stages=(
-        StageSpace(channels=8, widths=(16,), depths=(1, 2, 3)),
-        StageSpace(channels=16, widths=(16, 24), depths=(1, 2, 3)),
-    ),
-    kernels=("1", "3"),
-    paths=(2,),
-    path_depths=(2,),
-)
-BRIEF = ProxyConfig(identities=8, images=4, steps=4, batch=8, looks=4)
-CONFIG = SearchConfig(trials=10, target_macs=1e6, controller="random")
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return make_store(tmp_path_factory.mktemp("faces") / "store", identities=8, images=4)
-
-
-class FakeProxy(Proxy):
-    """Scores by depth, without training; the deeper, the better."""
-
-    def _train(self, architecture: Architecture, report: Report | None) -> ProxyScore:
-        end = architecture.depth / 8
-        history = []
-        for step in self.config.look_steps:
-            history.append((step, end * (0.6 + 0.4 * step / self.config.steps)))
-            if report and not report(*history[-1]) and len(history) >= self.config.first_look:
-                break
-        step, accuracy = history[-1]
-        return ProxyScore(
-            accuracy=accuracy,
-            seconds=0.0,
-            steps=step,
-            is_stopped=step < self.config.steps,
-            history=tuple(history),
-        )
-
-
-class LateProxy(FakeProxy):
-    """After a longer training, the shallower of two networks is better."""
-
-    trained: ClassVar[list[str]] = []
-
-    def _train(self, architecture: Architecture, report: Report | None) -> ProxyScore:
-        found = super()._train(architecture, report)
-        if self.config.steps == BRIEF.steps:
-            return found
-        self.trained.append(architecture.fingerprint)
-        return replace(found, accuracy=1 - found.accuracy)
-
-
-Begin = Callable[..., Search]
-
-
-@pytest.fixture
-def begin(store: Store, tmp_path: Path) -> Begin:
-    """Makes a worker of a search in a folder of the test."""
-
-    def make(
-        config: SearchConfig = CONFIG,
-        *,
-        space: Space = SPACE,
-        storage: str | None = None,
-        brief: ProxyConfig = BRIEF,
-        out: str = "found",
-        kind: type[Proxy] = FakeProxy,
-    ) -> Search:
-        labels = Labels.read(store.path / "labels.parquet")
-        proxy = kind(store, labels, brief, torch.device("cpu"))
-        return Search(tmp_path / out, space=space, proxy=proxy, config=config, storage=storage)
-
-    return make
-
-
-def config(**changed: object) -> SearchConfig:
-    return SearchConfig(**{"trials": 10, "target_macs": 1e6, "controller": "random", **changed})  # type: ignore[arg-type]
+from openmfr.search.results import best_of, pareto_front
+from openmfr.search.search import SearchConfig, gain_to_the_end
+from openmfr.search.space import Space, load_space
 
 
 def test_the_same_command_goes_on_and_more_trials_are_added(begin: Begin) -> None:
@@ -152,43 +56,6 @@ def test_what_the_user_would_have_chosen_is_looked_at_first_and_once(begin: Begi
     first, *others = search.summary().candidates
     assert (first.architecture, first.controller) == (given, "given")
     assert [found.controller for found in others] == ["random"] * 3
-
-
-def test_the_best_few_are_trained_longer_once_and_the_best_of_them_is_the_best(
-    begin: Begin,
-) -> None:
-    LateProxy.trained.clear()
-    plan = config(trials=12, finals=3, is_stopping=False)
-    search = begin(plan, kind=LateProxy)
-    search.run()
-    candidates = search.summary().candidates
-    finalists = search.summary().best[:3]
-    assert set(finalists) == set(finalists_of(candidates, 3)), "before all that are not"
-    assert finalists[0].reward == min(found.reward for found in finalists), "order is turned"
-    assert finalists[0].final_accuracy is not None
-    assert sorted(LateProxy.trained) == sorted(f.architecture.fingerprint for f in finalists)
-    best = load_definition(str(search.write_best(command="openmfr search run")))
-    assert best.architecture == finalists[0].architecture
-    begin(plan, kind=LateProxy).run()
-    assert len(LateProxy.trained) == 3, "known from the storage"
-    begin(config(trials=12, finals=5, is_stopping=False), kind=LateProxy).run()
-    assert len(LateProxy.trained) == 5
-
-
-def test_each_controller_and_what_was_given_have_their_finalists(begin: Begin) -> None:
-    shallow = min((SPACE.sample(random.Random(seed)) for seed in range(20)), key=lambda a: a.depth)
-    begin(config(trials=6, finals=0)).run(start=[shallow])
-    search = begin(config(trials=12, controller="policy", finals=2))
-    search.run()
-    named = [f.controller for f in search.summary().candidates if f.final_reward is not None]
-    assert sorted(named) == ["given", "policy", "policy", "random", "random"]
-
-
-def test_finals_are_left_to_those_who_are_still_searching(begin: Begin) -> None:
-    search = begin(config(trials=3))
-    search.study.ask()  # by another worker
-    search.run()
-    assert not any(found.final_reward for found in search.summary().candidates)
 
 
 def test_a_start_outside_the_space_is_refused(begin: Begin) -> None:
@@ -356,100 +223,6 @@ def test_a_target_is_asked_for_once() -> None:
     for targets in ({}, {"target_macs": 1e6, "target_ms": 3.0}):
         with pytest.raises(UserError, match="allowed: --target-macs or --target-ms"):
             SearchConfig(**targets)  # type: ignore[arg-type]
-
-
-def test_a_trial_of_a_living_worker_is_its_own(begin: Begin, tmp_path: Path) -> None:
-    """Another process would not be on this machine's list of the dead."""
-    search = begin()
-    trial = search.study.ask()
-    with working(tmp_path / "workers") as alive:
-        alive.claim(trial)
-        other = type(alive)(folder=alive.folder, host=alive.host, name="another")
-        assert other.take_up_lost(search.study) == 0
-    assert other.take_up_lost(search.study) == 1
-    assert other.take_up_lost(search.study) == 0
-
-
-def test_trials_of_other_machines_are_left_to_the_storage(begin: Begin, tmp_path: Path) -> None:
-    search = begin()
-    trial = search.study.ask()
-    with working(tmp_path / "workers") as worker:
-        type(worker)(folder=worker.folder, host="far away", name="w").claim(trial)
-        assert worker.take_up_lost(search.study) == 0
-
-
-#: Starts a worker that begins a trial and hangs in it, as a training does.
-HANGING = """
-import sys, time
-from pathlib import Path
-import torch
-from openmfr.data.labels import Labels
-from openmfr.data.store import Store
-from openmfr.search.proxy import Proxy
-from search.test_search import BRIEF, SPACE, config
-from openmfr.search.search import Search
-
-class Hanging(Proxy):
-    def _train(self, architecture, report):
-        print(architecture.fingerprint, flush=True)
-        time.sleep(600)
-
-store = Store(Path(sys.argv[1]))
-proxy = Hanging(store, Labels.read(store.path / "labels.parquet"), BRIEF, torch.device("cpu"))
-out, storage = Path(sys.argv[2]), sys.argv[3] or None
-Search(out, space=SPACE, proxy=proxy, config=config(), storage=storage).run()
-"""
-
-
-def killed_worker(store: Store, out: Path, storage: str = "") -> str:
-    """Kill a worker in the middle of a trial; return its candidate's fingerprint."""
-    tests = str(Path(__file__).parents[1])
-    with subprocess.Popen(
-        [sys.executable, "-c", HANGING, str(store.path), str(out), storage],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": tests},
-    ) as worker:
-        assert worker.stdout is not None
-        candidate = worker.stdout.readline().strip()
-        worker.send_signal(signal.SIGKILL)
-    return candidate
-
-
-@pytest.mark.slow
-def test_what_a_killed_worker_had_begun_is_done_by_another(
-    begin: Begin, store: Store, tmp_path: Path
-) -> None:
-    candidate = killed_worker(store, tmp_path / "found")
-    search = begin(config(trials=3))
-    study = search.run()
-    lost = study.trials[0]
-    assert lost.state == TrialState.FAIL
-    assert lost.user_attrs[WORKER]
-    (taken,) = [trial for trial in study.trials if trial.user_attrs.get(TAKEN_FROM) == 0]
-    assert taken.params == lost.params
-    done = [found.architecture.fingerprint for found in search.summary().candidates]
-    assert len(done) == 3
-    assert candidate in done
-
-
-@pytest.mark.slow
-def test_workers_share_a_database(
-    begin: Begin, store: Store, tmp_path: Path, postgres_url: str
-) -> None:
-    """Two folders, as on two machines; one worker of theirs was killed."""
-    killed_worker(store, tmp_path / "found", postgres_url)
-    first = begin(config(trials=6), storage=postgres_url)
-    first.run()
-    second = begin(config(trials=20, controller="policy"), storage=postgres_url, out="elsewhere")
-    second.run()
-    candidates = second.summary().candidates
-    assert [found.controller for found in candidates] == ["random"] * 6 + ["policy"] * 14
-    assert second.sampler._learnt == [found.trial for found in candidates[:16]]  # type: ignore[attr-defined]
-    assert postgres_url not in second.log
-    other = Space(stages=SPACE.stages[:1], kernels=("1", "3"), path_depths=(2,))
-    with pytest.raises(UserError, match="a search of another space"):
-        begin(space=other, storage=postgres_url, out="third")
 
 
 @pytest.mark.slow
