@@ -14,6 +14,7 @@ from toy_search import SPACE, Begin, config
 
 from openmfr.data.store import Store
 from openmfr.errors import UserError
+from openmfr.search.controller import ask
 from openmfr.search.space import Space
 from openmfr.search.workers import TAKEN_FROM, WORKER, working
 
@@ -36,6 +37,18 @@ def test_trials_of_other_machines_are_left_to_the_storage(begin: Begin, tmp_path
     with working(tmp_path / "workers") as worker:
         type(worker)(folder=worker.folder, host="far away", name="w").claim(trial)
         assert worker.take_up_lost(search.study) == 0
+
+
+def test_who_chose_a_candidate_outlives_its_worker(begin: Begin, tmp_path: Path) -> None:
+    """Or a report would give the finds of a controller to another."""
+    search = begin(config(controller="random"))
+    with working(tmp_path / "workers") as lost:
+        trial = search.study.ask()
+        lost.claim(trial)
+        search._describe(trial, ask(SPACE, trial))
+    other = begin(config(controller="tpe", trials=2))
+    other.run()
+    assert [found.controller for found in other.summary().candidates] == ["random", "tpe"]
 
 
 #: Starts a worker that begins a trial and hangs in it, as a training does.
