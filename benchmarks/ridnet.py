@@ -72,7 +72,8 @@ def narrow(folder: Path) -> dict[str, Work]:
     """One call of each narrow network."""
     work: dict[str, Work] = {}
     large = replace(load_experiment("latency").arm("RIDNet"), name="RIDNet of equal time")
-    for arm in (*load_experiment("T7").arms, large):
+    found = (arm for arm in load_experiment("found").arms if arm.name != "by hand")
+    for arm in (*load_experiment("T7").arms, *found, large):
         config = arm.config.backbone
         path = folder / f"{len(work)}.onnx"
         image = torch.rand(1, 3, config.input_size, config.input_size)

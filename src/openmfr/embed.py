@@ -1,6 +1,6 @@
 """Images → embeddings: one array for a store, made by whatever can embed.
 
-An `Embedder` maps decoded faces to embeddings: a checkpoint, later an ONNX model. `embed_store`
+An `Embedder` maps decoded faces to embeddings: a checkpoint, an ONNX model. `embed_store`
 runs it over a store, shows progress, and goes on where a killed run stopped. The array keeps the
 length of every embedding (it tells how sure the network is); scores normalise it away.
 """

@@ -89,7 +89,7 @@ def test_an_experiment_is_done_once_and_written_down(
     (tmp_path / "T0.json").rename(tmp_path / "T6.json")  # the summary looks for tables it knows
     assert main(["reproduce", "summary", "--out", str(tmp_path)]) == 0
     summary = (tmp_path / "summary.md").read_text()
-    assert f"1 claims: 1 {content['claims'][0]['word']}." in summary
+    assert f"Of the paper's tables, 1 claims: 1 {content['claims'][0]['word']}." in summary
     assert "| T6: it helps | tuned < before, masked |" in summary
     assert "| T6 | toy | 6 |" in summary
     monkeypatch.setattr("openmfr.reproduce.runs.Training", None)  # nothing is trained again

@@ -48,9 +48,9 @@ def main(
     training, 2 something to mend, and 130 Ctrl-C, which writes no checkpoint.
 
     Args:
-        recipe: tiny_synthetic, tiny_real, probe_real, paper_cosface and the other settings of the
-            paper (openmfr.recipes lists them); your own package.module:function; or the folder of
-            a run to repeat.
+        recipe: tiny_synthetic, tiny_real, probe_real, masked_real, paper_cosface and the other
+            settings of the paper (openmfr.recipes lists them); your own package.module:function; or
+            the folder of a run to repeat.
         store: Folder of aligned faces, from openmfr ingest or openmfr synth. A dry run of one of
             the paper's recipes needs none: it takes the size of WebFace42M.
         out: Folder of the run: checkpoints, metrics.jsonl, tensorboard, report.html.

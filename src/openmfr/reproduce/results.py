@@ -221,7 +221,8 @@ def _page(
         f"# {experiment.table}: {experiment.title}",
         *published,
         *(table.markdown() for table in tables(experiment, outcomes)),
-        f"Trained on {len(sets.training):,} images; {cpu_hours(outcomes):.1f} CPU hours. Again:",
+        f"Trained on {len(sets.training):,} images, less those of the people whom a recipe holds "
+        f"out; {cpu_hours(outcomes):.1f} CPU hours. Again:",
         f"<!-- not run: trains -->\n```bash\n{command}\n```",
         *experiment.notes,
     ]

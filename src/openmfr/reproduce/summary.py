@@ -1,9 +1,9 @@
-"""The table of tables: every claim of the paper in one place, with what was measured of it."""
+"""The table of tables: every claim in one place, with what was measured of it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from openmfr.evaluation.intervals import Measured
 from openmfr.evaluation.table_report import Table
 from openmfr.evaluation.wording import PERCENT
 from openmfr.files import read_json, write_text
-from openmfr.reproduce.catalogue import TABLES
+from openmfr.reproduce.catalogue import PAPER_TABLES, TABLES
 from openmfr.reproduce.results import claim_cells
 from openmfr.reproduce.verdicts import Verdict
 
@@ -51,19 +51,25 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _page(found: Mapping[str, Mapping[str, Any]]) -> str:
-    words = Counter(claim["word"] for content in found.values() for claim in content["claims"])
-    counted = ", ".join(f"{count} {word}" for word, count in words.most_common())
+    papers = [content["claims"] for name, content in found.items() if name in PAPER_TABLES]
+    own = [content["claims"] for name, content in found.items() if name not in PAPER_TABLES]
     return (
         "\n\n".join(
             [
-                "# The paper's claims, and what was seen",
-                f"{sum(words.values())} claims: {counted}.",
+                "# Claims, and what was seen of them",
+                f"Of the paper's tables, {_counted(papers)}. Of ours, {_counted(own)}.",
                 _claims(found).markdown(),
                 _costs(found).markdown(),
             ]
         )
         + "\n"
     )
+
+
+def _counted(tables: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    words = Counter(claim["word"] for claims in tables for claim in claims)
+    counted = ", ".join(f"{count} {word}" for word, count in words.most_common())
+    return f"{sum(words.values())} claims: {counted}" if words else "none yet"
 
 
 def _claims(found: Mapping[str, Mapping[str, Any]]) -> Table:
