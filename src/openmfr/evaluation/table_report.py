@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,10 +38,37 @@ class Table:
         return html.table(self.header, rows, caption=self.caption)
 
     def markdown(self) -> str:
-        """Write it as Markdown."""
-        rows = [[name, *map(self._text, cells)] for name, cells in self.rows.items()]
+        """Write it as Markdown; a flag that several numbers share is written once, below.
+
+        Example:
+            >>> few = Measured(value=0.25, flag="rests on 3 pairs")
+            >>> rows = {"a": [few], "b": [few]}
+            >>> print(Table(caption="Rates", header=("Model", "FNMR"), rows=rows).markdown())
+            **Rates**
+            <BLANKLINE>
+            | Model | FNMR |
+            | --- | --- |
+            | a | 25.00 % ! 1 |
+            | b | 25.00 % ! 1 |
+            <BLANKLINE>
+            ! 1: rests on 3 pairs
+        """
+        seen = Counter(
+            cell.flag
+            for cells in self.rows.values()
+            for cell in cells
+            if isinstance(cell, Measured) and cell.flag and not cell.is_refused
+        )
+        shared = [flag for flag, count in seen.items() if count > 1]
+        marks = {flag: str(number) for number, flag in enumerate(shared, start=1)}
+        rows = [
+            [name, *(self._text(_marked(cell, marks)) for cell in cells)]
+            for name, cells in self.rows.items()
+        ]
         lines = [self.header, ["---"] * len(self.header), *rows]
-        return "\n".join([f"**{self.caption}**", "", *(f"| {' | '.join(row)} |" for row in lines)])
+        notes = [f"\n! {mark}: {flag}" for flag, mark in marks.items()]
+        table = (f"| {' | '.join(row)} |" for row in lines)
+        return "\n".join([f"**{self.caption}**", "", *table, *notes])
 
     def text(self) -> str:
         """Write it for a console, a line for each row."""
@@ -67,6 +95,13 @@ class Table:
 
     def _text(self, value: Measured | str) -> str:
         return value if isinstance(value, str) else describe(value, self.unit)
+
+
+def _marked(cell: Measured | str, marks: Mapping[str, str]) -> Measured | str:
+    """Shorten the flag of a number to its mark, if it has one."""
+    if isinstance(cell, str) or cell.is_refused or cell.flag not in marks:
+        return cell
+    return replace(cell, flag=marks[cell.flag])
 
 
 class Result(Protocol):
