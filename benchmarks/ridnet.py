@@ -34,12 +34,14 @@ from openmfr.deploy.model import InputSpec, OnnxModel
 from openmfr.deploy.runtime import Recognizer
 from openmfr.models import build_backbone
 from openmfr.reproduce.catalogue import load_experiment
+from openmfr.reproduce.tables import peers
 from openmfr.search.latency import export_layers
 
 #: The challenge's limit, network and all before it, and what the network alone may take of it.
 WHOLE_MS, NETWORK_MS = 1_000.0, 750.0
 #: What the times of S may be of IResNet-50's, and those of int8 of float32's.
 SMALL_SHARE, INT8_SHARE = 0.85, 0.45
+EQUAL = "RIDNet of equal time"
 PHOTO = "ridnet_m, from a photo to the embedding"
 
 
@@ -71,7 +73,7 @@ def shipped(folder: Path, *, is_quick: bool) -> dict[str, Work]:
 def narrow(folder: Path) -> dict[str, Work]:
     """One call of each narrow network."""
     work: dict[str, Work] = {}
-    large = replace(load_experiment("latency").arm("RIDNet"), name="RIDNet of equal time")
+    large = replace(load_experiment("latency").arm("RIDNet"), name=EQUAL)
     found = (arm for arm in load_experiment("found").arms if arm.name != "by hand")
     for arm in (*load_experiment("T7").arms, *found, large):
         config = arm.config.backbone
@@ -125,9 +127,12 @@ def rows_of(large: dict[str, list[float]], small: dict[str, list[float]]) -> lis
             ),
         ]
     for name, times in small.items():
-        if name != "IResNet-50":
+        if name not in ("IResNet-50", EQUAL):
             what = f"narrow {name}, IResNet-50's time ÷ its own"
             rows.append(below(what, times, small["IResNet-50"], goal=None))
+    fastest = min((arm.name for arm in peers()), key=lambda name: float(np.median(small[name])))
+    what = f"narrow {EQUAL}, the time of the fastest peer, {fastest}, ÷ its own"
+    rows.append(below(what, small[EQUAL], small[fastest]))
     return rows
 
 

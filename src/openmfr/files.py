@@ -175,8 +175,8 @@ def taken_folder(folder: Path, *, mark: str, what: str) -> Iterator[None]:
     Raises:
         UserError: If it is a file, or another process keeps working there.
     """
-    if not folder.is_dir():
-        prepare_folder(folder, mark=mark, what=what)
+    if folder.exists() and not folder.is_dir():
+        prepare_folder(folder, mark=mark, what=what)  # says what is wrong
     folder.mkdir(parents=True, exist_ok=True)
     with only_one(folder):
         remove_leftovers(folder)

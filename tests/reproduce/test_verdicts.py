@@ -73,27 +73,44 @@ def test_one_training_of_each_is_flagged_and_none_is_not_measured() -> None:
     rng = np.random.default_rng(0)
     found = gain(CLAIM, outcomes_of(rng, difference=0.1, seeds=1))
     assert "one seed" in found.flag
+    assert set(words(0.08, seeds=1)) == {"agreed with one seed"}
     missing = verdicts(EXPERIMENT, {"none": outcomes_of(rng, difference=0.1, seeds=1)["none"]})[0]
     assert missing.word == "not measured"
 
 
 def test_the_spread_of_trainings_is_pooled_within_arms() -> None:
-    arms = {
-        "a": [0.10, 0.12, 0.14],
-        "b": [0.50, 0.54],
-        "c": [0.9],
-    }
-    outcomes = {
+    found = Spread.of(trained(a=[0.10, 0.12, 0.14], b=[0.50, 0.54], c=[0.9]), "masked")
+    # Sums of squares 0.0008 and 0.0008, from 2 + 1 differences.
+    assert found.freedom == 3
+    assert found.variance == pytest.approx(0.0016 / 3)
+
+
+def trained(**arms: list[float]) -> dict[str, dict[int, Outcome]]:
+    return {
         name: {
             seed: Outcome(value={"masked": value}, drawn={"masked": np.zeros(2)}, seconds=1)
             for seed, value in enumerate(values)
         }
         for name, values in arms.items()
     }
-    found = Spread.of(outcomes, "masked")
-    # Sums of squares 0.0008 and 0.0008, from 2 + 1 differences.
-    assert found.freedom == 3
-    assert found.variance == pytest.approx(0.0016 / 3)
+
+
+def test_two_names_of_one_recipe_are_one_arm_of_the_spread() -> None:
+    """Their trainings are the same: counted twice, they would look like twice the evidence."""
+    twice = trained(default=[0.10, 0.12, 0.14], no_dropout=[0.10, 0.12, 0.14])
+    assert Spread.of(twice, "masked") == Spread.of(trained(a=[0.10, 0.12, 0.14]), "masked")
+
+
+def test_an_arm_that_was_trained_once_says_whose_spread_its_interval_has() -> None:
+    found = gain(CLAIM, trained(masks=[0.1], none=[0.3, 0.31, 0.32]))
+    assert found.low is not None
+    assert "other arms" in found.flag
+    assert not gain(CLAIM, trained(masks=[0.1, 0.11], none=[0.3, 0.31])).flag
+
+
+def test_trainings_that_all_reach_the_same_are_measured() -> None:
+    found = gain(CLAIM, trained(masks=[0.0, 0.0], none=[0.0, 0.0]))
+    assert (found.value, found.low, found.high, found.flag) == (0, 0, 0, "")
 
 
 @pytest.mark.parametrize("name", TABLES)

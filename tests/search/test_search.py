@@ -16,12 +16,13 @@ from openmfr.config import to_dict
 from openmfr.data.store import Store
 from openmfr.errors import UserError
 from openmfr.models.ridnet import (
+    Architecture,
     load_definition,
     shipped_definition,
     shipped_path,
 )
 from openmfr.search.parts import cost_of
-from openmfr.search.proxy import ProxyConfig, ProxyScore
+from openmfr.search.proxy import ProxyConfig, ProxyScore, Report
 from openmfr.search.report import write_search_report
 from openmfr.search.results import best_of, pareto_front
 from openmfr.search.search import SearchConfig, gain_to_the_end
@@ -56,6 +57,20 @@ def test_what_the_user_would_have_chosen_is_looked_at_first_and_once(begin: Begi
     first, *others = search.summary().candidates
     assert (first.architecture, first.controller) == (given, "given")
     assert [found.controller for found in others] == ["random"] * 3
+
+
+def test_an_interrupted_start_is_looked_at_again(begin: Begin) -> None:
+    class Interrupted(FakeProxy):
+        def _train(self, architecture: Architecture, report: Report | None) -> ProxyScore:
+            super()._train(architecture, report)
+            raise KeyboardInterrupt
+
+    given = SPACE.sample(random.Random(7))
+    with pytest.raises(KeyboardInterrupt):
+        begin(kind=Interrupted).run(start=[given])
+    search = begin(config(trials=2))
+    search.run(start=[given])
+    assert search.summary().candidates[0].architecture == given
 
 
 def test_a_start_outside_the_space_is_refused(begin: Begin) -> None:
@@ -150,6 +165,7 @@ def test_the_front_holds_what_no_other_candidate_beats(begin: Begin) -> None:
             or (f.cost < found.cost and f.accuracy >= found.accuracy)
             for f in candidates
         )
+        assert not (beaten and found in front)
         assert beaten or found.accuracy in {f.accuracy for f in front}
 
 
@@ -249,6 +265,12 @@ def test_the_command_searches_goes_on_and_reports(store: Store, tmp_path: Path) 
     assert "5 candidates; best: trial" in again.stdout, again.stderr
     definition = load_definition(str(out / "best.json"))
     assert "--controller random" in definition.origin.command
+    # What an address has behind its question mark may be a secret; SQLite's is not.
+    database = f"sqlite:///{tmp_path}/trials.db?timeout=77"
+    assert run("--trials", "2", "--storage", database).returncode == 0
+    for written in ("best.json", "report.json", "report.html"):
+        assert "trials.db" in (out / written).read_text()
+        assert "timeout=77" not in (out / written).read_text()
     refused = run("--trials", "5", "--alpha", "hard")
     assert refused.returncode == 2
     assert "reward" in refused.stderr

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,43 @@ def test_trials_of_other_machines_are_left_to_the_storage(begin: Begin, tmp_path
         assert worker.take_up_lost(search.study) == 0
 
 
-def test_who_chose_a_candidate_outlives_its_worker(begin: Begin, tmp_path: Path) -> None:
+def test_a_worker_of_another_folder_is_left_to_the_storage(begin: Begin, tmp_path: Path) -> None:
+    """It shares the machine and the database, not the folder where its lock could be looked at."""
+    search = begin()
+    trial = search.study.ask()
+    with working(tmp_path / "workers") as alive, working(tmp_path / "elsewhere") as other:
+        alive.claim(trial)
+        assert other.take_up_lost(search.study) == 0
+    assert search.study.trials[0].state == TrialState.RUNNING
+
+
+def test_a_trial_that_nobody_claimed_is_lost_after_a_while(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker was killed between asking and claiming; the search would wait for it for ever."""
+    search = begin(config(trials=2))
+    search.study.ask()
+    with working(tmp_path / "workers") as worker:
+        assert worker.take_up_lost(search.study) == 0
+        monkeypatch.setattr("openmfr.search.workers._UNCLAIMED", -1.0)
+        assert worker.take_up_lost(search.study) == 1
+    search.run()
+    assert len(search.summary().candidates) == 2
+    assert any(found.final_reward for found in search.summary().candidates)
+
+
+def test_workers_may_all_begin_a_search_at_once(begin: Begin) -> None:
+    """One must not take what another is writing for leftovers."""
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(10):
+            begun = [pool.submit(begin, out=f"found-{number}") for _ in range(8)]
+            assert all(worker.result().space == SPACE for worker in begun)
+
+
+def test_who_chose_a_candidate_outlives_its_worker(begin: Begin) -> None:
     """Or a report would give the finds of a controller to another."""
     search = begin(config(controller="random"))
-    with working(tmp_path / "workers") as lost:
+    with working(search.out / "workers") as lost:
         trial = search.study.ask()
         lost.claim(trial)
         search._describe(trial, ask(SPACE, trial))
@@ -119,7 +153,9 @@ def test_workers_share_a_database(
     candidates = second.summary().candidates
     assert [found.controller for found in candidates] == ["random"] * 6 + ["policy"] * 14
     assert second.sampler._learnt == [found.trial for found in candidates[:16]]  # type: ignore[attr-defined]
-    assert postgres_url not in second.log
+    assert second.log
+    assert second.log in postgres_url
+    assert "@" not in second.log
     other = Space(stages=SPACE.stages[:1], kernels=("1", "3"), path_depths=(2,))
     with pytest.raises(UserError, match="a search of another space"):
         begin(space=other, storage=postgres_url, out="third")

@@ -24,9 +24,9 @@ def main(
     T1, T2: the final model in the form of the challenge's tracks. T3: larger training sets. T4: all
     prototypes or a sample, precision. T5: cleaning. T6: share of masked training images. T7:
     networks at equal cost. T8: networks of growing size. T9: loss, margin, weight decay, dropout.
-    T10: fine-tuning with masks. Not in the paper: latency, networks that take equally long; masks,
-    ways to mask training images; parts, what each part of the final recipe is worth; synthetic,
-    synthetic faces before real ones.
+    T10: fine-tuning with masks. Not in the paper: found, what a search found; latency, networks
+    that take equally long; masks, ways to mask training images; parts, what each part of the final
+    recipe is worth; synthetic, synthetic faces before real ones.
     summary: the claims of all tables that OUT has, on one page.
 
     Every arm is trained with each seed and measured on bare faces, on the same with masks that
@@ -41,7 +41,7 @@ def main(
     Without --data, on synthetic faces: openmfr reproduce T10 --seeds 1
 
     Args:
-        table: T1 to T10, latency, masks, parts, synthetic, or summary.
+        table: T1 to T10, found, latency, masks, parts, synthetic, or summary.
         data: Folder with train-celeba, lfw-112 and, if possible, mfr2-dev (with pairs.csv): photos
             aligned to 112 x 112, a folder for each person. Synthetic faces by default.
         out: Folder for stores, trainings and results.

@@ -125,14 +125,16 @@ def main(
         latencies=None if target_ms is None else LatencyTable(folder=table),
     )
     search.run(start=[load_definition(name).architecture for name in start])
-    _tell(search)
+    # The address of a database may hold a password, which nothing that is written may.
+    words = [word.replace(storage, search.log) if storage else word for word in sys.argv[1:]]
+    _tell(search, command=f"openmfr {shlex.join(words)}")
 
 
-def _tell(search: Search) -> None:
+def _tell(search: Search, *, command: str) -> None:
     """Write the report and the best architecture, and say where they lie."""
     from openmfr.search.report import write_search_report
+    from openmfr.search.workers import running
 
-    command = f"openmfr {shlex.join(sys.argv[1:])}"
     summary = search.summary()
     if not summary.best:
         print("no candidate was trained to the end yet")
@@ -149,6 +151,8 @@ def _tell(search: Search) -> None:
         f"{found.reward:.4f}, accuracy {found.accuracy:.4f}{longer}, {found.macs / 1e6:,.1f} M "
         f"multiply-adds, {found.params / 1e6:.2f} M parameters"
     )
+    if others := len(running(search.study)):
+        print(f"note: other workers are at {others} more; the finals wait for them")
     for note in summary.notes:
         print(f"note: {note}")
     print(f"best: {best}")

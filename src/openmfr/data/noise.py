@@ -24,7 +24,7 @@ import numpy.typing as npt
 from openmfr.data.labels import Labels
 from openmfr.data.texts import Texts
 from openmfr.errors import UserError, raise_together
-from openmfr.files import check_same_settings, prepare_folder
+from openmfr.files import check_same_settings, prepare_folder, taken_folder
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -98,15 +98,17 @@ class PlantedNoise:
         Raises:
             UserError: If something else, or other noise, stands there.
         """
-        prepare_folder(folder, mark=TRUTH, what="planted noise")
-        if (folder / NOISY).exists():
-            found, wanted = (
-                {"noise": table.fingerprint} for table in (Labels.read(folder / NOISY), self.noisy)
-            )
-            check_same_settings(folder, found, wanted)
-            return
-        self.truth.write(folder / TRUTH)
-        self.noisy.write(folder / NOISY)
+        with taken_folder(folder, mark=TRUTH, what="planted noise"):
+            prepare_folder(folder, mark=TRUTH, what="planted noise")
+            if (folder / NOISY).exists():
+                found, wanted = (
+                    {"noise": table.fingerprint}
+                    for table in (Labels.read(folder / NOISY), self.noisy)
+                )
+                check_same_settings(folder, found, wanted)
+                return
+            self.truth.write(folder / TRUTH)
+            self.noisy.write(folder / NOISY)
 
     @classmethod
     def read(cls, folder: Path) -> PlantedNoise:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,10 +24,20 @@ FloatArray = npt.NDArray[np.float64]
 #: Arm → its trainings by seed.
 Outcomes = Mapping[str, Mapping[int, Outcome]]
 
-Word = Literal["agreed", "not seen at this scale", "contradicted", "not measured"]
+Word = Literal[
+    "agreed",
+    "not seen at this scale",
+    "contradicted",
+    "agreed with one seed",
+    "contradicted with one seed",
+    "not measured",
+]
 
 CONFIDENCE = 0.95
+#: Share of the draws of people in which a rate must be defined.
+_LEAST_DRAWS = 0.9
 _ONE_SEED = "one seed: what trainings differ by is not in the interval"
+_BORROWED = "trained once: how far apart trainings lie was taken from other arms"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +86,16 @@ class Spread:
 
     @classmethod
     def of(cls, outcomes: Outcomes, figure: Figure) -> Spread:
-        """Estimate it from all arms that were trained more than once."""
+        """Estimate it from all arms that were trained more than once.
+
+        Arms of one recipe, which share their trainings, count once.
+        """
         squares, freedom = 0.0, 0
-        for trainings in outcomes.values():
-            values = [o.value[figure] for o in trainings.values() if figure in o.value]
+        arms = {
+            tuple(o.value[figure] for o in trainings.values() if figure in o.value)
+            for trainings in outcomes.values()
+        }
+        for values in arms:
             if len(values) > 1:
                 squares += float(np.var(values) * len(values))
                 freedom += len(values) - 1
@@ -109,15 +125,18 @@ def _judge(experiment: Experiment, claim: Claim, outcomes: Outcomes) -> Verdict:
     printed = [arm.with_both().get(claim.figure) for arm in (better, than)]
     paper = None if None in printed else float(printed[1] or 0) - float(printed[0] or 0)
     ours = gain(claim, outcomes)
-    return Verdict(claim=claim, paper=paper, ours=ours, word=_word(ours))
+    has_spread = Spread.of(outcomes, claim.figure).freedom > 0
+    return Verdict(claim=claim, paper=paper, ours=ours, word=_word(ours, has_spread=has_spread))
 
 
-def _word(gain: Measured) -> Word:
+def _word(gain: Measured, *, has_spread: bool) -> Word:
     if gain.value is None or gain.low is None or gain.high is None:
         return "not measured"
     if gain.low > 0:
-        return "agreed"
-    return "contradicted" if gain.high < 0 else "not seen at this scale"
+        return "agreed" if has_spread else "agreed with one seed"
+    if gain.high < 0:
+        return "contradicted" if has_spread else "contradicted with one seed"
+    return "not seen at this scale"
 
 
 def gain(claim: Claim, outcomes: Outcomes) -> Measured:
@@ -130,7 +149,9 @@ def gain(claim: Claim, outcomes: Outcomes) -> Measured:
     value = [than[s].value[figure] - better[s].value[figure] for s in seeds]
     drawn = np.mean([than[s].drawn[figure] - better[s].drawn[figure] for s in seeds], axis=0)
     spread = Spread.of(outcomes, figure)
-    return _measured(float(np.mean(value)), drawn, spread, spread.widened(len(seeds) / 2))
+    found = _measured(float(np.mean(value)), drawn, spread, spread.widened(len(seeds) / 2))
+    is_borrowed = len(seeds) == 1 and found.value is not None and not found.flag
+    return replace(found, flag=_BORROWED) if is_borrowed else found
 
 
 def average(trainings: Sequence[Outcome], figure: Figure, outcomes: Outcomes) -> Measured:
@@ -145,11 +166,11 @@ def average(trainings: Sequence[Outcome], figure: Figure, outcomes: Outcomes) ->
 
 
 def _measured(value: float, drawn: FloatArray, spread: Spread, variance: float) -> Measured:
-    if not math.isfinite(value) or np.isfinite(drawn).sum() < 2:
+    if not math.isfinite(value) or np.isfinite(drawn).mean() < _LEAST_DRAWS:
         return Measured(value=None, flag="too few impostor pairs for this rate")
-    error = math.sqrt(float(np.nanvar(drawn)) + variance)
-    if not error:
-        return Measured(value=value, flag=_ONE_SEED)  # of a time, people say nothing
-    reach = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
     flag = "" if spread.freedom else _ONE_SEED
+    error = math.sqrt(float(np.nanvar(drawn)) + variance)
+    if flag and not error:
+        return Measured(value=value, flag=flag)  # of a time, people say nothing
+    reach = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
     return Measured(value=value, low=value - reach, high=value + reach, flag=flag)

@@ -36,6 +36,7 @@ from optuna.storages import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from openmfr.errors import UserError, nearest
@@ -142,13 +143,22 @@ def _open_storage(address: str) -> BaseStorage:
     address = address.replace("postgresql://", "postgresql+psycopg://", 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, since 2021
-        return RDBStorage(
-            address,
-            engine_kwargs={"poolclass": NullPool},  # no connection idles while a candidate trains
-            heartbeat_interval=_HEARTBEAT,
-            grace_period=_PATIENCE,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
+        try:
+            return RDBStorage(
+                address,
+                engine_kwargs={"poolclass": NullPool},  # none idles while a candidate trains
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_PATIENCE,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise UserError(
+                where="storage",
+                found=f"a database that cannot be used ({str(cause).splitlines()[0]})",
+                allowed="a file, or the address of a database, as postgresql://user@host/name",
+                next_step="correct the address, or start its server",
+            ) from error
 
 
 def _pruner() -> BasePruner:

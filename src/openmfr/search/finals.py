@@ -51,4 +51,5 @@ def _final(longer: Proxy, found: Candidate, reward: Reward) -> dict[str, Any]:
     return {
         "accuracy": score.accuracy,
         "reward": reward(accuracy=score.accuracy, cost=found.cost),
+        "reason": score.reason,
     }

@@ -72,6 +72,8 @@ def candidates_of(study: Study, space: Space, *, cost: str) -> list[Candidate]:
 def _candidate(trial: FrozenTrial, space: Space, cost: str, finals: Mapping[str, Any]) -> Candidate:
     about = trial.user_attrs
     final = finals.get(f"{FINAL}{about['architecture']}", {})
+    if final.get("reason"):  # diverged: no finalist, whatever its brief training was
+        final = {}
     assert trial.value is not None
     return Candidate(
         trial=trial.number,

@@ -26,6 +26,7 @@ from openmfr.files import (
     check_same_settings,
     prepare_folder,
     read_json,
+    taken_folder,
     write_json,
 )
 from openmfr.models.ridnet import Architecture, Definition, Origin, write_definition
@@ -46,7 +47,7 @@ from openmfr.search.report import SearchSummary
 from openmfr.search.results import candidates_of, finalists_of
 from openmfr.search.reward import Reward
 from openmfr.search.space import Space
-from openmfr.search.workers import CONTROLLER, Worker, running, working
+from openmfr.search.workers import CONTROLLER, Worker, decisions_of, running, working
 
 SEARCH_FILE, LOG_FILE, BEST_FILE = "search.json", "search.log", "best.json"
 SCORES, WORKERS, FINALS = "scores", "workers", "finals"
@@ -155,21 +156,22 @@ class Search:
         )
         self.study = open_study(storage or str(out / LOG_FILE), space, self.sampler)
         # Of an address only what is no secret.
-        self.log = LOG_FILE if storage is None else storage.rpartition("@")[2]
+        self.log = LOG_FILE if storage is None else storage.rpartition("@")[2].partition("?")[0]
         self._claim_study()
 
     def _claim_folder(self) -> None:
         """Say what is searched in the folder, or check that it is this."""
         file = self.out / SEARCH_FILE
-        if not file.exists():
-            prepare_folder(self.out, mark=SEARCH_FILE, what="search")
-            content = {
-                "format_version": FORMAT_VERSION,
-                "kind": "search",
-                "settings": self.settings,
-                "space": to_dict(self.space),
-            }
-            write_json(file, content)
+        with taken_folder(self.out, mark=SEARCH_FILE, what="search"):
+            if not file.exists():
+                prepare_folder(self.out, mark=SEARCH_FILE, what="search")
+                content = {
+                    "format_version": FORMAT_VERSION,
+                    "kind": "search",
+                    "settings": self.settings,
+                    "space": to_dict(self.space),
+                }
+                write_json(file, content)
         found = read_json(file, what="search", required=("settings",))
         check_format_version(found, path=file, supported=FORMAT_VERSION)
         check_same_settings(self.out, found["settings"], self.settings)
@@ -195,11 +197,7 @@ class Search:
             UserError: If one of them is no member of the space.
         """
         for architecture in start:
-            self.study.enqueue_trial(
-                dict(self.space.decisions_of(architecture)),
-                user_attrs={CONTROLLER: _GIVEN},
-                skip_if_exists=True,
-            )
+            self._enqueue(dict(self.space.decisions_of(architecture)))
         with working(self.out / WORKERS) as worker:
             worker.take_up_lost(self.study)
             done = len(finished_trials(self.study))
@@ -213,6 +211,15 @@ class Search:
                     done = now
         self._run_finals()
         return self.study
+
+    def _enqueue(self, decisions: dict[str, Any]) -> None:
+        """Have a given candidate looked at, unless it is, was, or is about to be."""
+        # Not Optuna's `skip_if_exists`, which takes one that was interrupted for one that is done.
+        alive = self.study.get_trials(
+            deepcopy=False, states=[state for state in TrialState if state != TrialState.FAIL]
+        )
+        if all(decisions_of(trial) != decisions for trial in alive):
+            self.study.enqueue_trial(decisions, user_attrs={CONTROLLER: _GIVEN})
 
     def _run_finals(self) -> None:
         """Train the best longer, unless candidates of other workers are still to come."""
