@@ -5,11 +5,12 @@ their ranks by accuracy, trains each by `probe_real` at 64 × 64 pixels as `open
 and writes a line for each to a table beside this file; it goes on where it stopped. Without it that
 table alone is read.
 
-What is compared is the order: Spearman's rank correlation of the proxy's accuracy with the errors
-of the whole training (FNMR at FMR 0.1 % over all pairs of LFW, bare, and with masks that training
-never saw), with the sign turned, so that 1 is the same order. The baseline is the order by
-multiply-adds, which costs nothing: larger networks are mostly better, and a proxy that knew only
-this would be of no use.
+What is compared is the order: that of the proxy's accuracy with that of the whole training's errors
+(FNMR at FMR 0.1 % over all pairs of LFW, bare, and with masks that training never saw). Spearman's
+rank correlation is printed, its sign turned, so that 1 is the same order; the rows have the share
+of the pairs of networks that come in the right order, where chance has a half. The baseline is the
+order by multiply-adds, which costs nothing: larger networks are mostly better, and a proxy that
+knew only this would be of no use. Intervals resample networks.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +27,10 @@ from typing import Any, Final
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from reporting import Row, report
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau, spearmanr
 
 from openmfr.config import from_dict
 from openmfr.device import keep_freed_pages
@@ -42,6 +44,9 @@ from openmfr.search.controller import controller, open_study
 from openmfr.search.results import Candidate, best_of, candidates_of
 from openmfr.search.search import LOG_FILE, SEARCH_FILE
 from openmfr.search.space import Space
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 TABLE = Path(__file__).with_name("search_proxy.jsonl")
 #: Networks, and what they may cost in the search: larger ones train for long.
@@ -103,16 +108,23 @@ def fill(search: Path, data: Path, out: Path) -> None:
         print(f"{len(rows)} of {len(candidates)}: {rows[arm.name]}", flush=True)
 
 
-def correlations(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
-    """Spearman's rank correlation, and its 95 % interval by resampling networks."""
-    first, second = np.asarray(a), np.asarray(b)
-    rng, drawn = np.random.default_rng(0), []
-    for _ in range(DRAWS):
-        rows = rng.integers(len(first), size=len(first))
-        if len(set(rows)) > 2:
-            drawn.append(float(spearmanr(first[rows], second[rows]).statistic))
+def correlation(a: FloatArray, b: FloatArray) -> float:
+    """Spearman's rank correlation."""
+    return float(spearmanr(a, b).statistic)
+
+
+def in_order(a: FloatArray, b: FloatArray) -> float:
+    """Share of the pairs that both put in the same order."""
+    return (1 + float(kendalltau(a, b).statistic)) / 2
+
+
+def interval(figure: Callable[[IntArray], float], count: int) -> tuple[float, float]:
+    """95 % of what a figure is when the networks are drawn again, with replacement."""
+    rng = np.random.default_rng(0)
+    draws = (rng.integers(count, size=count) for _ in range(DRAWS))
+    drawn = [figure(rows) for rows in draws if len(set(rows)) > 2]
     low, high = np.nanquantile(drawn, (0.025, 0.975))
-    return float(spearmanr(first, second).statistic), float(low), float(high)
+    return float(low), float(high)
 
 
 def compare(json_path: str | None) -> None:
@@ -122,23 +134,33 @@ def compare(json_path: str | None) -> None:
     if len(table) < COUNT:
         print(f"{len(table)} networks of {COUNT}; --search FOLDER --data FACES trains the others")
         return
+    column = {name: np.array([row[name] for row in table]) for name in ("accuracy", "macs")}
     rows = []
     for figure in FIGURES:
-        quality = [-row[figure] for row in table]
-        ours, low, high = correlations([row["accuracy"] for row in table], quality)
-        by_size, *_ = correlations([row["macs"] for row in table], quality)
-        print(f"  {figure}: {ours:.3f} ({low:.3f} to {high:.3f}); by multiply-adds {by_size:.3f}")
-        what = f"{len(table)} networks: rank correlation of the proxy with {figure} faces"
-        row = Row(
-            what=f"{what}, against multiply-adds'",
-            ours=ours,
-            baseline=by_size,
-            unit="Spearman",
-            ratio=ours / by_size,
-            low=low / by_size,
-            high=high / by_size,
+        quality = np.array([-row[figure] for row in table])
+        for name, values in column.items():
+            low, high = interval(lambda r, v=values, q=quality: correlation(v[r], q[r]), len(table))  # type: ignore[misc]
+            found = correlation(values, quality)
+            print(f"  {figure}, by {name}: Spearman {found:.3f} ({low:.3f} to {high:.3f})")
+
+        def ratio(chosen: IntArray, quality: FloatArray = quality) -> float:
+            ours, theirs = (in_order(v[chosen], quality[chosen]) for v in column.values())
+            return ours / theirs if theirs else np.nan
+
+        ours, theirs = (in_order(values, quality) for values in column.values())
+        low, high = interval(ratio, len(table))
+        what = f"{len(table)} networks in the order of {figure} faces, against multiply-adds'"
+        rows.append(
+            Row(
+                what=what,
+                ours=ours,
+                baseline=theirs,
+                unit="of pairs",
+                ratio=ours / theirs,
+                low=low,
+                high=high,
+            )
         )
-        rows.append(row)
     report("search_proxy", rows, json_path=json_path)
 
 
@@ -150,7 +172,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of photos, as for openmfr reproduce")
     parser.add_argument("--out", type=Path, default=Path("reproduced"), help="for trainings")
     options = parser.parse_args()
-    if options.search is not None and options.data is not None:
+    if (options.search is None) != (options.data is None):
+        parser.error("--search and --data go together")
+    if options.search is not None:
         fill(options.search, options.data, options.out)
     compare(options.json)
 
