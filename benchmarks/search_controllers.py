@@ -147,7 +147,7 @@ class Game:
         return len(set(self._play(kind, seed, until=self.good.__contains__)))
 
     def best(self, kind: str, seed: int) -> float:
-        """Find the best accuracy that a controller sees in its first candidates."""
+        """Find the best accuracy that a controller sees in its first different candidates."""
         return max(map(self.accuracy.__getitem__, self._play(kind, seed, most=LOOKS)))
 
     def _play(
@@ -164,11 +164,11 @@ class Game:
 
         def objective(trial: optuna.Trial) -> float:
             looked.append(ask(SPACE, trial).fingerprint)
-            if until(looked[-1]):
+            if until(looked[-1]) or len(set(looked)) == most:
                 study.stop()
             return self.accuracy[looked[-1]]
 
-        study.optimize(objective, n_trials=most or 20 * len(self.accuracy))
+        study.optimize(objective, n_trials=20 * len(self.accuracy))
         return looked
 
 

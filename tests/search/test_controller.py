@@ -208,3 +208,12 @@ def test_settings_that_cannot_be_are_named_together() -> None:
 def test_a_database_that_cannot_be_used_is_named_without_a_traceback(address: str) -> None:
     with pytest.raises(UserError, match="storage: found a database that cannot be used"):
         open_study(address, SPACE, controller("random", SPACE, seed=0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_that_is_begun_again_does_not_draw_the_same_again(kind: str) -> None:
+    storage, looked = optuna.storages.InMemoryStorage(), set()
+    for _ in range(4):
+        study = open_study(storage, SPACE, controller(kind, SPACE, seed=0))
+        study.optimize(lambda trial: looked.add(ask(SPACE, trial)) or 0.5, n_trials=3)
+    assert len(looked) >= 11

@@ -68,8 +68,7 @@ def controller(
     Args:
         kind: "policy", "random", "tpe" or "evolution".
         space: What it chooses from.
-        seed: The same seed and the same finished trials give the same next one (for "tpe", where
-            one worker alone draws).
+        seed: The same seed and the same finished trials give the same next one.
         is_wanted: Says whether a candidate is worth training. What is not is proposed anew, up to
             100 times; "tpe", whose proposals Optuna makes, cannot be asked again.
 
@@ -83,7 +82,7 @@ def controller(
     if kind == "evolution":
         return EvolutionSampler(space, seed=seed, is_wanted=is_wanted)
     if kind == "tpe":
-        return TPESampler(seed=seed)
+        return ParzenSampler(seed=seed)
     kinds = get_args(ControllerKind)
     raise UserError(
         where="controller",
@@ -273,6 +272,57 @@ class EvolutionSampler(SpaceSampler):
         winner = max(rivals, key=_value)
         parent = self.space.build(lambda name, _: winner.params[name])
         return self.space.decisions_of(self.space.mutate(parent, rng))
+
+
+class ParzenSampler(BaseSampler):
+    """Optuna's tree-structured Parzen estimator, whose draws follow from a trial's number.
+
+    Optuna's own begins with the same draws in every worker, and again whenever one is started.
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        self.seed = seed
+        self._drawing: dict[int, TPESampler] = {}
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Begin the draws of a trial."""
+        del study
+        seed = random.Random(f"{self.seed} {trial.number}").getrandbits(32)
+        self._drawing[trial.number] = TPESampler(seed=seed)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Ask Optuna's."""
+        return self._drawing[trial.number].infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Ask Optuna's."""
+        return self._drawing[trial.number].sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Ask Optuna's."""
+        sampler = self._drawing[trial.number]
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Forget the draws."""
+        del study, state, values
+        self._drawing.pop(trial.number, None)
 
 
 class PolicySampler(SpaceSampler):
