@@ -18,7 +18,7 @@ from openmfr.data.labels import Labels
 from openmfr.data.noise import NoiseConfig
 from openmfr.data.store import Store
 from openmfr.errors import UserError
-from openmfr.files import if_free
+from openmfr.files import if_free, write_json
 from openmfr.masking.config import MaskConfig
 from openmfr.models import build_backbone, count
 from openmfr.recipes import masked_finetune, tiny_synthetic
@@ -232,6 +232,20 @@ def test_how_long_a_training_took_needs_several_to_be_compared(sets: Sets, tmp_p
     (two,) = verdicts(toy, run_experiment(toy, runs, tmp_path, seeds=2))
     assert two.ours.low is not None
     assert "CPU s" in (tmp_path / "T0.md").read_text()
+
+
+def test_a_training_that_was_killed_has_no_time(sets: Sets, tmp_path: Path) -> None:
+    """What it had spent until then died with it; the rest alone would make it look quick."""
+    toy, runs = experiment(), Runs(sets, tmp_path, replicates=5)
+    killed = runs.folder(toy, toy.arm("half"), 0)
+    killed.mkdir(parents=True)
+    write_json(killed / "spent.json", {"open": ["seconds", "training"]})
+    made = {arm.name: outcome for arm, _, outcome in runs.go(toy, seeds=1)}
+    assert made["before"].value["time"] > 0
+    assert "time" not in made["half"].value
+    read = runs.outcome(toy, toy.arm("half"), 0)
+    assert read is not None
+    assert read.value == made["half"].value
 
 
 @pytest.mark.parametrize(("track", "column"), [("1", "Mask"), ("2", "MFR-All")])

@@ -212,8 +212,12 @@ def test_a_database_that_cannot_be_used_is_named_without_a_traceback(address: st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_search_that_is_begun_again_does_not_draw_the_same_again(kind: str) -> None:
-    storage, looked = optuna.storages.InMemoryStorage(), set()
+    storage, looked = optuna.storages.InMemoryStorage(), []
+
+    def look(trial: Trial) -> float:
+        looked.append(ask(SPACE, trial))
+        return 0.5
+
     for _ in range(4):
-        study = open_study(storage, SPACE, controller(kind, SPACE, seed=0))
-        study.optimize(lambda trial: looked.add(ask(SPACE, trial)) or 0.5, n_trials=3)
-    assert len(looked) >= 11
+        open_study(storage, SPACE, controller(kind, SPACE, seed=0)).optimize(look, n_trials=3)
+    assert len(set(looked)) >= 11

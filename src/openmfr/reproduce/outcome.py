@@ -27,7 +27,8 @@ class Outcome:
     """What one training reached.
 
     Attributes:
-        value: FNMR by what it is measured on, 0–1; "time": CPU seconds of training.
+        value: FNMR by what it is measured on, 0–1; "time": CPU seconds of training, where a CPU
+            trained and all of them were counted.
         drawn: The same on each draw of people, each of shape (replicates,), NaN where undefined;
             of "time", which people have no part in, one number throughout.
         seconds: CPU seconds of training and measuring.
@@ -42,14 +43,14 @@ class Outcome:
         cls,
         results: Mapping[Figure, Resampled],
         *,
-        training_seconds: float,
+        training_seconds: float | None,
         seconds: float,
     ) -> Outcome:
         """Take from measurements what tables need.
 
         Args:
             results: From `Sets.measure`: masked and bare faces, and others that there are.
-            training_seconds: CPU seconds of training alone.
+            training_seconds: CPU seconds of training alone; None if they are not known.
             seconds: CPU seconds of training and measuring.
         """
         value = {name: result.value for name, result in results.items()}
@@ -61,14 +62,15 @@ class Outcome:
         cls,
         value: dict[Figure, float],
         drawn: dict[Figure, FloatArray],
-        training_seconds: float,
+        training_seconds: float | None,
         seconds: float,
     ) -> Outcome:
         """Add the figures that follow from others."""
         value["both"] = both(value["masked"], value["bare"])
         drawn["both"] = both(drawn["masked"], drawn["bare"])
-        value[_TIME] = training_seconds
-        drawn[_TIME] = np.full(drawn["bare"].shape, training_seconds)
+        if training_seconds is not None:
+            value[_TIME] = training_seconds
+            drawn[_TIME] = np.full(drawn["bare"].shape, training_seconds)
         return cls(value=value, drawn=drawn, seconds=seconds)
 
     @classmethod
@@ -88,7 +90,7 @@ class Outcome:
             return cls._completed(
                 {name: float(file[name + _VALUE]) for name in names},
                 {name: file[name + _DRAWN].astype(np.float64) for name in names},
-                float(file[_TIME + _VALUE]),
+                float(file[_TIME + _VALUE]) if _TIME + _VALUE in file.files else None,
                 float(file["seconds"]),
             )
 
@@ -104,8 +106,9 @@ class Outcome:
             "sets": sets,
             "training": training,
             "seconds": self.seconds,
-            _TIME + _VALUE: self.value[_TIME],
         }
+        if _TIME in self.value:
+            columns[_TIME + _VALUE] = self.value[_TIME]
         for name in self.value.keys() - {"both", _TIME}:
             columns[name + _VALUE] = self.value[name]
             columns[name + _DRAWN] = self.drawn[name].astype(np.float32)

@@ -50,6 +50,8 @@ _TRAININGS, _OUTCOMES = "runs", "outcomes"
 _SPENT: Final = "spent.json"
 #: CPU seconds in that account: of all, and of training alone.
 _ALL, _TRAINING = "seconds", "training"
+#: What is being counted, and whether a kill has lost some.
+_OPEN, _LOST = "open", "lost"
 _RUN: Final = "run"
 #: In a training's folder, its embeddings of the test faces, begun when the network is trained.
 EMBEDDINGS: Final = "embeddings"
@@ -183,7 +185,12 @@ class Runs:
             embedder = CheckpointEmbedder(Checkpoint.open(best), device=self.device)
             results = self.sets.measure(embedder, folder / EMBEDDINGS, replicates=self.replicates)
         spent = read_json(folder / _SPENT, what="account")
-        outcome = Outcome.of(results, training_seconds=spent[_TRAINING], seconds=spent[_ALL])
+        is_time_known = self.device.type == "cpu" and not spent.get(_LOST)
+        outcome = Outcome.of(
+            results,
+            training_seconds=spent[_TRAINING] if is_time_known else None,
+            seconds=spent[_ALL],
+        )
         outcome.write(
             self._outcome_path(folder),
             sets=self.sets.fingerprint,
@@ -242,11 +249,19 @@ def _share(path: Path, share: float, folder: Path) -> Path:
 
 @contextmanager
 def _counted(folder: Path, what: str) -> Iterator[None]:
-    """Add the block's CPU seconds to those of earlier calls, however it ends."""
+    """Add the block's CPU seconds to those of earlier calls, however it ends.
+
+    Those of a call that was killed are lost; that they are is written down.
+    """
     begun, path = time.process_time(), folder / _SPENT
+    account = read_json(path, what="account") if path.exists() else {}
+    was_killed = what in account.get(_OPEN, ())
+    lost = {_LOST: True} if was_killed else {}
+    write_json(path, {**account, **lost, _OPEN: sorted({*account.get(_OPEN, ()), what})})
     try:
         yield
     finally:
-        account = read_json(path, what="account") if path.exists() else {}
+        account = read_json(path, what="account")
         seconds = account.get(what, 0.0) + time.process_time() - begun
-        write_json(path, {**account, what: seconds})
+        left = [name for name in account[_OPEN] if name != what]
+        write_json(path, {**account, what: seconds, _OPEN: left})
