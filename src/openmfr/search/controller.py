@@ -165,7 +165,25 @@ def _pruner() -> BasePruner:
     return PercentilePruner(75.0, n_startup_trials=16, n_min_trials=8)
 
 
-class SpaceSampler(BaseSampler):
+class OneByOneSampler(BaseSampler):
+    """A controller that answers each decision when it is asked for it."""
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Say that all is decided one by one."""
+        del study, trial
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Decide nothing."""
+        del study, trial, search_space
+        return {}
+
+
+class SpaceSampler(OneByOneSampler):
     """A controller that decides about a whole architecture at once.
 
     Args:
@@ -234,20 +252,6 @@ class SpaceSampler(BaseSampler):
         del study, state, values
         self._proposals.pop(trial.number, None)
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Say that all is decided one by one."""
-        del study, trial
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Decide nothing."""
-        del study, trial, search_space
-        return {}
-
 
 class RandomSampler(SpaceSampler):
     """Every decision evenly among its options."""
@@ -274,7 +278,7 @@ class EvolutionSampler(SpaceSampler):
         return self.space.decisions_of(self.space.mutate(parent, rng))
 
 
-class ParzenSampler(BaseSampler):
+class ParzenSampler(OneByOneSampler):
     """Optuna's tree-structured Parzen estimator, whose draws follow from a trial's number.
 
     Optuna's own begins with the same draws in every worker, and again whenever one is started.
@@ -282,25 +286,6 @@ class ParzenSampler(BaseSampler):
 
     def __init__(self, *, seed: int) -> None:
         self.seed = seed
-        self._drawing: dict[int, TPESampler] = {}
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Begin the draws of a trial."""
-        del study
-        seed = random.Random(f"{self.seed} {trial.number}").getrandbits(32)
-        self._drawing[trial.number] = TPESampler(seed=seed)
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Ask Optuna's."""
-        return self._drawing[trial.number].infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Ask Optuna's."""
-        return self._drawing[trial.number].sample_relative(study, trial, search_space)
 
     def sample_independent(
         self,
@@ -310,19 +295,9 @@ class ParzenSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """Ask Optuna's."""
-        sampler = self._drawing[trial.number]
+        seed = random.Random(f"{self.seed} {trial.number} {param_name}").getrandbits(32)
+        sampler = TPESampler(seed=seed)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """Forget the draws."""
-        del study, state, values
-        self._drawing.pop(trial.number, None)
 
 
 class PolicySampler(SpaceSampler):

@@ -110,8 +110,8 @@ def working(folder: Path) -> Iterator[Worker]:
 
 
 def decisions_of(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial's candidate is, also where the trial was enqueued and not begun yet."""
-    return trial.params or trial.system_attrs.get("fixed_params", {})
+    """What a trial's candidate is: all of it where it was enqueued, else what is decided so far."""
+    return trial.system_attrs.get("fixed_params") or trial.params
 
 
 def _age(trial: FrozenTrial) -> float:
